@@ -1,0 +1,2 @@
+//! The command `migration-gate-agent`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! A real Kubernetes, built from package registries, for tests and the demo.
