@@ -1,1 +1,7 @@
 //! migration-gate runs a workload's schema migration once, in one pod, before any new pod takes traffic.
+//!
+//! Three programs share this library. The webhook injects a readiness gate and a migration init container
+//! into labelled workloads; the controller elects one waiting pod, records the outcome and opens the gates; the
+//! agent waits inside the init container and runs the command. They meet only in the [contract].
+
+pub mod contract;
