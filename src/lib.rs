@@ -5,3 +5,4 @@
 //! agent waits inside the init container and runs the command. They meet only in the [contract].
 
 pub mod contract;
+pub mod migration;
