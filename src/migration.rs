@@ -5,6 +5,8 @@
 //! ([`MigrationGateStatus::succeeded`]). Operators write only [`MigrationGateSpec::overrides`]; the controller writes
 //! only the status.
 
+#![allow(clippy::duplicated_attributes, reason = "several printcolumn and validation attributes differ in their content")]
+
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
