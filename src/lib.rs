@@ -4,5 +4,7 @@
 //! into labelled workloads; the controller elects one waiting pod, records the outcome and opens the gates; the
 //! agent waits inside the init container and runs the command. They meet only in the [contract].
 
+pub mod api_error;
 pub mod contract;
 pub mod migration;
+pub mod supervise;
