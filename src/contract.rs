@@ -112,8 +112,15 @@ pub mod pod {
     pub const INSTALL_ARGUMENT: &str = "install";
     /// The agent's option with one address to await; may be repeated. Written `--wait-for=ADDRESS`.
     pub const WAIT_FOR_OPTION: &str = "--wait-for";
-    /// The agent's option with the second command, a JSON array. Written `--verify=["a","b"]`.
-    pub const VERIFY_OPTION: &str = "--verify";
+    /// The agent's option with one word of the second command; repeated once per word. Written `--verify=WORD`.
+    ///
+    /// One word each, and not a JSON array: Kubernetes replaces `$(NAME)` in arguments by the variable's value as it
+    /// is, and a quote or a backslash in that value would break any quoting around it.
+    pub const VERIFY_WORD_OPTION: &str = "--verify";
+    /// The volume with our image, where an installation delivers the agent without the install container.
+    pub const AGENT_VOLUME: &str = "migration-gate-agent";
+    /// Where [`AGENT_VOLUME`] is mounted; the agent's binary is [`IMAGE_AGENT_PATH`] below it.
+    pub const AGENT_VOLUME_PATH: &str = "/migration-gate-image";
 }
 
 /// What the controller tells one pod's agent about attempts, in the annotation [`annotation::SIGNAL`].
