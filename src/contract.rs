@@ -218,10 +218,10 @@ pub struct Verdict {
     /// The number of the signal that ended the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// When the command started, in seconds since 1970.
+    /// When the command started, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<i64>,
-    /// When it ended, in seconds since 1970.
+    /// When it ended, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<i64>,
 }
@@ -234,7 +234,7 @@ pub struct Trace {
     pub attempt: u32,
     /// The pod that runs it.
     pub pod_uid: String,
-    /// When the command started, in seconds since 1970.
+    /// When the command started, in milliseconds since 1970.
     pub started: i64,
 }
 
