@@ -6,5 +6,6 @@
 
 pub mod api_error;
 pub mod contract;
+pub mod metrics;
 pub mod migration;
 pub mod supervise;

@@ -5,7 +5,10 @@
 //! ([`MigrationGateStatus::succeeded`]). Operators write only [`MigrationGateSpec::overrides`]; the controller writes
 //! only the status.
 
-#![allow(clippy::duplicated_attributes, reason = "several printcolumn and validation attributes differ in their content")]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "several printcolumn and validation attributes differ in their content"
+)]
 
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
