@@ -4,8 +4,11 @@
 //! into labelled workloads; the controller elects one waiting pod, records the outcome and opens the gates; the
 //! agent waits inside the init container and runs the command. They meet only in the [contract].
 
+pub mod admission;
 pub mod api_error;
 pub mod contract;
+pub mod group;
 pub mod metrics;
 pub mod migration;
+pub mod settings;
 pub mod supervise;
