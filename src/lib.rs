@@ -5,6 +5,7 @@
 //! agent waits inside the init container and runs the command. They meet only in the [contract].
 
 pub mod admission;
+pub mod agent;
 pub mod api_error;
 pub mod contract;
 pub mod group;

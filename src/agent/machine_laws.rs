@@ -1,0 +1,281 @@
+//! Laws of the [machine](super::machine) over every life of a pod: processes start and are killed between any action and
+//! its answer, signals appear, are settled and are shown late, old or in time, and the journal fails or is lost.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::attempt::{Ending, Exit, Plan, Step};
+use super::journal::{Entry, JournalView};
+use super::machine::{Action, Agent, Input};
+use super::signal::{News, Order, Run};
+use crate::contract::Outcome;
+
+/// What may happen to a pod and its agent.
+#[derive(Clone, Debug)]
+enum Event {
+    /// The controller orders the next attempt.
+    Elect,
+    /// The controller puts the mark for the latest attempt.
+    Settle,
+    /// The controller opens the pod.
+    Open,
+    /// The kubelet shows the present annotations.
+    Refresh,
+    /// A restarted kubelet shows one of the earlier values.
+    ShowOld(Index),
+    /// The container starts, if it doesn't run.
+    Start,
+    /// The container is killed, with whatever runs in it.
+    Kill,
+    /// The emptyDir is emptied.
+    LoseJournal,
+    /// The present action is done, well or badly.
+    Answer(Reply),
+    /// Something comes in that is no answer.
+    Disturb(Input),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Reply {
+    Good,
+    /// Not written at all.
+    Bad,
+    /// Written, but not known to be on the disk.
+    Unsure,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => Just(Event::Elect),
+        2 => Just(Event::Settle),
+        1 => Just(Event::Open),
+        6 => Just(Event::Refresh),
+        1 => any::<Index>().prop_map(Event::ShowOld),
+        4 => Just(Event::Start),
+        2 => Just(Event::Kill),
+        1 => Just(Event::LoseJournal),
+        12 => prop_oneof![8 => Just(Reply::Good), 1 => Just(Reply::Bad), 1 => Just(Reply::Unsure)].prop_map(Event::Answer),
+        2 => prop_oneof![Just(Input::StopRequested), Just(Input::TimeUp), Just(Input::LingerOver)].prop_map(Event::Disturb),
+    ]
+}
+
+/// Which faults a law has to bear besides kills at any moment.
+#[derive(Clone, Copy, PartialEq)]
+enum Faults {
+    /// The kubelet shows old values.
+    OldValues,
+    /// The emptyDir is lost.
+    LostJournal,
+}
+
+#[derive(Default)]
+struct Pod {
+    plan: Option<Plan>,
+    attempt: u32,
+    settled: bool,
+    opened: bool,
+    /// Every value that the annotations had.
+    values: Vec<News>,
+    shown: usize,
+    journal: BTreeMap<u32, Entry>,
+    agent: Option<(Agent, Action)>,
+    /// The order that was there when this process started.
+    at_start: Option<u32>,
+    passed: bool,
+    message: Option<Message>,
+    spawned: BTreeMap<u32, u32>,
+    /// Attempts whose start was ever in the journal.
+    journalled: Vec<u32>,
+    /// Attempts that were answered, with the answer safely in the journal.
+    answered: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Message {
+    Trace(u32),
+    Verdict(u32, Ending),
+}
+
+impl Pod {
+    fn new(plan: Plan) -> Pod {
+        Pod { plan: Some(plan), settled: true, values: vec![News::NONE], ..Pod::default() }
+    }
+
+    fn publish(&mut self) {
+        let order = match (self.attempt, self.settled) {
+            (0, _) => Order::None,
+            (attempt, true) => Order::Settled(attempt),
+            (attempt, false) => Order::Run(Run { attempt, timeout_seconds: None }),
+        };
+        self.values.push(News { order, opened: self.opened });
+    }
+
+    fn happen(&mut self, event: Event, faults: Faults) {
+        match event {
+            Event::Elect if self.settled => {
+                (self.attempt, self.settled) = (self.attempt + 1, false);
+                self.publish();
+            }
+            Event::Settle => {
+                self.settled = true;
+                self.publish();
+            }
+            Event::Open => {
+                self.opened = true;
+                self.publish();
+            }
+            Event::Refresh => self.show(self.values.len() - 1),
+            Event::ShowOld(which) if faults == Faults::OldValues => self.show(which.index(self.values.len())),
+            Event::LoseJournal if faults == Faults::LostJournal => self.journal.clear(),
+            Event::Kill => self.agent = None,
+            Event::Start if self.agent.is_none() => {
+                let news = self.values[self.shown];
+                self.at_start = match news.order {
+                    Order::Run(run) => Some(run.attempt),
+                    _ => None,
+                };
+                self.passed = news.opened;
+                self.message = None;
+                let journal = JournalView::Known(self.journal.clone());
+                self.take(Agent::start(self.plan.expect("set by new"), &journal, news));
+            }
+            Event::Answer(reply) => {
+                if let Some(input) = self.agent.and_then(|(_, action)| self.answer(action, reply)) {
+                    self.hear(input);
+                }
+            }
+            Event::Disturb(input) => self.hear(input),
+            _ => {}
+        }
+    }
+
+    fn show(&mut self, value: usize) {
+        self.shown = value;
+        self.hear(Input::Seen(self.values[value]));
+    }
+
+    fn hear(&mut self, input: Input) {
+        let Some((agent, doing)) = self.agent else { return };
+        // Writing is done at once: nothing else is heard before its answer.
+        let writing = matches!(
+            doing,
+            Action::WriteStarted(_) | Action::WriteTrace(_) | Action::WriteOutcome(..) | Action::WriteMessage(..)
+        );
+        if writing && !matches!(input, Input::Synced | Input::NotSynced | Input::Written) {
+            return;
+        }
+        if let Input::Seen(news) = input {
+            self.passed |= news.opened;
+        }
+        match agent.on(input) {
+            (next, Action::Continue) => self.agent = Some((next, doing)),
+            next => self.take(next),
+        }
+    }
+
+    fn take(&mut self, (agent, action): (Agent, Action)) {
+        self.agent = Some((agent, action));
+        match action {
+            Action::Spawn(run, step) => self.spawn(run.attempt, step),
+            Action::Exit(code) => {
+                self.agent = None;
+                let succeeded = matches!(self.message, Some(Message::Verdict(_, ending)) if ending.code() == 0);
+                let sound = if code == 0 { succeeded || self.passed } else { !succeeded };
+                assert!(sound, "exit code {code} with {:?}", self.message);
+            }
+            _ => {}
+        }
+    }
+
+    fn spawn(&mut self, attempt: u32, step: Step) {
+        assert_ne!(self.at_start, Some(attempt), "its signal was there at the start");
+        assert_eq!(self.message, Some(Message::Trace(attempt)), "the trace is in the message first");
+        assert!(!self.answered.contains(&attempt), "attempt {attempt} was answered already");
+        if step == Step::Command {
+            assert!(self.journalled.contains(&attempt), "started is in the journal first");
+            let times = self.spawned.entry(attempt).or_default();
+            *times += 1;
+            assert_eq!(*times, 1, "attempt {attempt} ran more than once");
+        }
+    }
+
+    /// Does what the agent is at, and says how it went.
+    fn answer(&mut self, action: Action, reply: Reply) -> Option<Input> {
+        let synced = if matches!(reply, Reply::Good) { Input::Synced } else { Input::NotSynced };
+        match action {
+            Action::Await => Some(Input::TargetsReached),
+            Action::WriteStarted(attempt) if self.journal.contains_key(&attempt) => Some(Input::NotSynced),
+            Action::WriteStarted(attempt) => {
+                if !matches!(reply, Reply::Bad) {
+                    self.journal.insert(attempt, Entry::Started);
+                    self.journalled.push(attempt);
+                }
+                Some(synced)
+            }
+            Action::WriteOutcome(attempt, ending) => {
+                if !matches!(reply, Reply::Bad) {
+                    self.journal.insert(attempt, Entry::Ended(ending));
+                }
+                Some(synced)
+            }
+            Action::WriteTrace(attempt) => {
+                self.message = Some(Message::Trace(attempt));
+                Some(Input::Written)
+            }
+            Action::WriteMessage(attempt, ending) => {
+                self.message = Some(Message::Verdict(attempt, ending));
+                let known = self.journal.get(&attempt).copied();
+                if known == Some(Entry::Ended(ending)) {
+                    self.answered.push(attempt);
+                }
+                if ending.outcome == Outcome::Succeeded {
+                    assert!(self.spawned.contains_key(&attempt), "attempt {attempt} succeeded without having run");
+                }
+                Some(Input::Written)
+            }
+            Action::Spawn(..) => Some(Input::CommandEnded(match reply {
+                Reply::Good => Exit::Code(0),
+                Reply::Bad => Exit::Code(1),
+                Reply::Unsure => Exit::Signal(9),
+            })),
+            Action::Linger => Some(Input::LingerOver),
+            _ => None,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn with_its_journal_no_attempt_runs_twice_even_if_old_values_show(
+        events in prop::collection::vec(event(), 0..120), verify in any::<bool>(),
+    ) {
+        let mut pod = Pod::new(if verify { Plan::CommandAndVerify } else { Plan::Command });
+        events.into_iter().for_each(|event| pod.happen(event, Faults::OldValues));
+    }
+
+    #[test]
+    fn without_its_journal_no_attempt_runs_twice_while_values_are_shown_in_order(
+        events in prop::collection::vec(event(), 0..120), verify in any::<bool>(),
+    ) {
+        let mut pod = Pod::new(if verify { Plan::CommandAndVerify } else { Plan::Command });
+        events.into_iter().for_each(|event| pod.happen(event, Faults::LostJournal));
+    }
+
+    #[test]
+    fn left_alone_an_agent_answers_every_new_order_and_exits(attempt in 1u32.., reply_well in any::<bool>()) {
+        let mut pod = Pod::new(Plan::Command);
+        pod.happen(Event::Start, Faults::OldValues);
+        (pod.attempt, pod.settled) = (attempt, false);
+        pod.publish();
+        pod.happen(Event::Refresh, Faults::OldValues);
+        for _ in 0..8 {
+            pod.happen(Event::Answer(if reply_well { Reply::Good } else { Reply::Bad }), Faults::OldValues);
+        }
+        prop_assert!(pod.agent.is_none(), "it still runs");
+        prop_assert!(matches!(pod.message, Some(Message::Verdict(told, _)) if told == attempt));
+    }
+}
