@@ -10,8 +10,8 @@ use crate::process::Identity;
 /// Where the machine's control groups are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Hierarchy {
-    /// One folder for each controller.
-    V1(Vec<PathBuf>),
+    /// One folder for each controller; a machine on its way to version 2 has that too, without controllers.
+    V1 { controllers: Vec<PathBuf>, unified: Vec<PathBuf> },
     /// One folder for all.
     V2(PathBuf),
 }
@@ -21,7 +21,9 @@ impl Hierarchy {
     pub(crate) fn detect() -> Result<Self> {
         let file = Path::new("/proc/self/mountinfo");
         Self::from_mounts(&fs::read_to_string(file).at(file)?).ok_or_else(|| {
-            Error::Preflight("no control groups are mounted (/sys/fs/cgroup), and a kubelet can't work without them".into())
+            Error::Preflight(
+                "no control groups are mounted (/sys/fs/cgroup), and a kubelet can't work without them".into(),
+            )
         })
     }
 
@@ -33,38 +35,40 @@ impl Hierarchy {
                 .filter_map(|(left, _)| left.split(' ').nth(4).map(PathBuf::from))
                 .collect()
         };
-        let v1 = mounted("cgroup");
-        if !v1.is_empty() {
-            return Some(Self::V1(v1));
+        let (controllers, unified) = (mounted("cgroup"), mounted("cgroup2"));
+        if !controllers.is_empty() {
+            return Some(Self::V1 { controllers, unified });
         }
-        mounted("cgroup2").into_iter().next().map(Self::V2)
-    }
-
-    fn folders(&self, name: &str) -> Vec<PathBuf> {
-        match self {
-            Self::V1(controllers) => controllers.iter().map(|folder| folder.join(name)).collect(),
-            Self::V2(root) => vec![root.join(name)],
-        }
+        unified.into_iter().next().map(Self::V2)
     }
 
     /// Makes the group `name` in every controller, fit to hold containers.
     pub(crate) fn create(&self, name: &str) -> Result<()> {
-        if let Self::V2(root) = self {
-            enable_controllers(root)?;
-        }
-        for folder in self.folders(name) {
-            fs::create_dir_all(&folder).at(&folder)?;
-            match self {
-                Self::V1(_) => copy_cpuset(&folder)?,
-                Self::V2(_) => enable_controllers(&folder)?,
+        match self {
+            Self::V1 { controllers, .. } => {
+                for folder in controllers.iter().map(|controller| controller.join(name)) {
+                    fs::create_dir_all(&folder).at(&folder)?;
+                    copy_cpuset(&folder)?;
+                }
+                Ok(())
+            }
+            Self::V2(root) => {
+                enable_controllers(root)?;
+                let folder = root.join(name);
+                fs::create_dir_all(&folder).at(&folder)?;
+                enable_controllers(&folder)
             }
         }
-        Ok(())
     }
 
     /// Ends what is left in the group and removes it.
     pub(crate) fn remove(&self, name: &str) {
-        for folder in self.folders(name) {
+        let parents = match self {
+            // runc makes groups of the same name in version 2 as well.
+            Self::V1 { controllers, unified } => [controllers.as_slice(), unified.as_slice()].concat(),
+            Self::V2(root) => vec![root.clone()],
+        };
+        for folder in parents.iter().map(|parent| parent.join(name)) {
             // Groups of containers that are just being ended are busy for a moment.
             for _ in 0..100 {
                 if !folder.exists() || remove_tree(&folder) {
@@ -124,8 +128,9 @@ mod tests {
 
     #[test]
     fn controllers_of_version_1_come_first() {
-        let wanted = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/memory"].map(PathBuf::from).to_vec();
-        assert_eq!(Hierarchy::from_mounts(V1), Some(Hierarchy::V1(wanted)));
+        let controllers = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/memory"].map(PathBuf::from).to_vec();
+        let unified = vec![PathBuf::from("/sys/fs/cgroup/unified")];
+        assert_eq!(Hierarchy::from_mounts(V1), Some(Hierarchy::V1 { controllers, unified }));
     }
 
     #[test]

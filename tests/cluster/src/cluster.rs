@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::Options;
 use crate::boot;
 use crate::command::{self, command};
 use crate::component::Component;
@@ -19,7 +20,6 @@ use crate::node;
 use crate::progress::{self, Seen, step};
 use crate::sandbox::{Place, Sandbox};
 use crate::state::{self, Layout, Site, State};
-use crate::Options;
 
 /// A Kubernetes that runs. It ends when this is dropped, unless it was told to stay.
 #[derive(Debug)]

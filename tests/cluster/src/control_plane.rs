@@ -95,10 +95,10 @@ impl Files {
         Ok(Self {
             account_keys: authority.signing_keys("service-accounts")?,
             server: authority.server("kube-apiserver", &names)?,
-            kubelet_client: authority.client("kube-apiserver-kubelet-client", &User {
-                name: "kube-apiserver-kubelet-client",
-                group: Some("system:masters"),
-            })?,
+            kubelet_client: authority.client(
+                "kube-apiserver-kubelet-client",
+                &User { name: "kube-apiserver-kubelet-client", group: Some("system:masters") },
+            )?,
             folder: layout.pki(),
             authority,
         })
@@ -203,16 +203,14 @@ pub(crate) fn controller_manager(program: PathBuf, endpoints: &Endpoints, files:
     let user = User { name: "system:kube-controller-manager", group: None };
     let config = files.kubeconfig(endpoints, "kube-controller-manager", &user)?;
     let authority = files.authority.certificate();
-    Ok(Component::new("kube-controller-manager", Site::Hub, program)
-        .arguments(with_kubeconfig(&config))
-        .arguments([
-            "--bind-address=127.0.0.1".into(),
-            format!("--secure-port={}", endpoints.controller_manager),
-            "--leader-elect=false".into(),
-            "--use-service-account-credentials=true".into(),
-            format!("--service-account-private-key-file={}", files.account_keys.private.display()),
-            format!("--root-ca-file={}", authority.display()),
-        ]))
+    Ok(Component::new("kube-controller-manager", Site::Hub, program).arguments(with_kubeconfig(&config)).arguments([
+        "--bind-address=127.0.0.1".into(),
+        format!("--secure-port={}", endpoints.controller_manager),
+        "--leader-elect=false".into(),
+        "--use-service-account-credentials=true".into(),
+        format!("--service-account-private-key-file={}", files.account_keys.private.display()),
+        format!("--root-ca-file={}", authority.display()),
+    ]))
 }
 
 /// The scheduler.

@@ -24,6 +24,8 @@ pub(crate) const PODS: &str = "10.244.0.0/16";
 pub(crate) const SERVICES: &str = "10.96.0.0/16";
 /// The address of the API server's own service.
 pub(crate) const API_SERVICE: &str = "10.96.0.1";
+/// Where a DNS server's service would be.
+pub(crate) const DNS_SERVICE: &str = "10.96.0.10";
 /// How many clusters there can be at a time.
 pub(crate) const SLOTS: u8 = 64;
 /// How many nodes a cluster can have: each needs four of the slot's 256 addresses.
@@ -91,9 +93,9 @@ fn node_link(index: usize) -> String {
 pub(crate) fn slot_is_taken(slot: u8) -> bool {
     let prefix = format!("10.213.{slot}.");
     let shown = |what: &[&str]| command::run(command("ip").arg("-4").args(what)).unwrap_or_default();
-    [shown(&["-o", "addr"]), shown(&["route"])].iter().any(|text| {
-        text.split_whitespace().any(|word| word.starts_with(&prefix))
-    })
+    [shown(&["-o", "addr"]), shown(&["route"])]
+        .iter()
+        .any(|text| text.split_whitespace().any(|word| word.starts_with(&prefix)))
 }
 
 /// Links the machine and the hub.

@@ -100,7 +100,7 @@ root = "{root}"
 state = "/run/containerd"
 disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.erofs", "io.containerd.snapshotter.v1.blockfile",
-  "io.containerd.image-verifier.v1.bindir", "io.containerd.tracing.processor.v1.otlp"]
+  "io.containerd.tracing.processor.v1.otlp"]
 
 [grpc]
 address = "{SOCKET}"
@@ -183,6 +183,9 @@ pub(crate) fn kubelet(
         "podLogsDir": pods,
         "volumePluginDir": folder.join("volume-plugins"),
         "resolvConf": "",
+        // Nobody answers there, at once; without it every pod gets a warning about that.
+        "clusterDNS": [network::DNS_SERVICE],
+        "clusterDomain": "cluster.local",
         // A test machine's disk may be nearly full, and images can't be pulled again.
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,

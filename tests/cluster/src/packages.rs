@@ -45,7 +45,9 @@ pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
     }
     let names = missing.join(" ");
     if !rustix::process::geteuid().is_root() {
-        return Err(Error::Preflight(format!("these Debian packages are missing, and only root can install them: {names}")));
+        return Err(Error::Preflight(format!(
+            "these Debian packages are missing, and only root can install them: {names}"
+        )));
     }
     if command("apt-get").arg("--version").output().is_err() {
         return Err(Error::Preflight(format!(

@@ -110,10 +110,8 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
-        let pair = Pair {
-            certificate: self.folder.join(format!("{file}.crt")),
-            key: self.folder.join(format!("{file}.key")),
-        };
+        let pair =
+            Pair { certificate: self.folder.join(format!("{file}.crt")), key: self.folder.join(format!("{file}.key")) };
         write(&pair.certificate, &certificate.pem())?;
         write(&pair.key, &key.serialize_pem())?;
         Ok(pair)

@@ -19,7 +19,6 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// The process that has this number now.
-
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok()?;
         let stat = Stat::read(pid)?;
@@ -27,19 +26,16 @@ impl Identity {
     }
 
     /// This process.
-
     pub(crate) fn own() -> Option<Self> {
         Self::of(std::process::id())
     }
 
     /// Its number.
-
     pub(crate) fn pid(self) -> i32 {
         self.pid
     }
 
     /// Whether it still runs (one that only waits to be reaped does not).
-
     pub(crate) fn is_alive(self) -> bool {
         Stat::read(self.pid).is_some_and(|stat| stat.started == self.started && stat.state != 'Z')
     }
@@ -74,7 +70,6 @@ impl Identity {
     }
 
     /// The only child of this process, as soon as there is one.
-
     pub(crate) fn wait_for_child(self, limit: Duration) -> Option<Self> {
         let begin = Instant::now();
         while self.is_alive() && begin.elapsed() < limit {
@@ -111,13 +106,12 @@ impl Stat {
 }
 
 fn child_of(parent: i32) -> Option<Identity> {
-    fs::read_dir("/proc")
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .find_map(|pid| {
+    fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()).find_map(
+        |pid| {
             let stat = Stat::read(pid)?;
             (stat.parent == parent && stat.state != 'Z').then_some(Identity { pid, started: stat.started })
-        })
+        },
+    )
 }
 
 #[cfg(test)]

@@ -56,7 +56,16 @@ impl Sandbox {
     /// Starts one; `setup` is shell code that init runs first, such as mounts.
     pub(crate) fn start(network: Network, setup: &str) -> Result<Self> {
         let mut unshare = command("setsid");
-        unshare.args(["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        unshare.args([
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]);
         let mut script = String::from("set -e\n");
         if network == Network::Own {
             unshare.arg("--net");
@@ -72,7 +81,8 @@ impl Sandbox {
             let _ = BufReader::new(stdout).read_line(&mut answer);
         }
         let parent = Identity::of(holder.id());
-        let init = parent.filter(|_| answer == "ready\n").and_then(|parent| parent.wait_for_child(Duration::from_secs(5)));
+        let init =
+            parent.filter(|_| answer == "ready\n").and_then(|parent| parent.wait_for_child(Duration::from_secs(5)));
         let Some(init) = init else {
             let _ = holder.kill();
             let output = holder.wait_with_output().map(|output| String::from_utf8_lossy(&output.stderr).into_owned());

@@ -214,7 +214,10 @@ impl Module {
                 self.name, self.version
             )));
         }
-        step(format!("building {} {} from its Go module (about {} the first time)", self.name, self.version, self.minutes));
+        step(format!(
+            "building {} {} from its Go module (about {} the first time)",
+            self.name, self.version, self.minutes
+        ));
         let begin = Instant::now();
         // A builder that was killed leaves this folder; we hold the lock, so nobody uses it.
         let work = cache.join(format!(".{}-{}.partial", self.name, self.fingerprint()));
@@ -339,8 +342,10 @@ mod tests {
 
     #[test]
     fn another_source_is_another_folder() {
-        let prints: Vec<String> =
-            [&KUBERNETES, &CONTAINERD, &CERT_MANAGER, &GOOSE, &HELM].iter().map(|module| module.fingerprint()).collect();
+        let prints: Vec<String> = [&KUBERNETES, &CONTAINERD, &CERT_MANAGER, &GOOSE, &HELM]
+            .iter()
+            .map(|module| module.fingerprint())
+            .collect();
         for (index, print) in prints.iter().enumerate() {
             assert_eq!(print.len(), 12);
             assert!(!prints[..index].contains(print));
