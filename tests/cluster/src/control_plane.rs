@@ -21,6 +21,15 @@ pub(crate) struct Endpoints {
     etcd: u16,
     etcd_peers: u16,
     controller_manager: u16,
+    pub(crate) cert_manager: CertManagerPorts,
+}
+
+/// Where cert-manager's programs listen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CertManagerPorts {
+    pub(crate) webhook: u16,
+    pub(crate) webhook_health: u16,
+    pub(crate) metrics: u16,
 }
 
 impl Endpoints {
@@ -33,10 +42,15 @@ impl Endpoints {
                 etcd: port(1),
                 etcd_peers: port(2),
                 controller_manager: port(3),
+                cert_manager: CertManagerPorts { webhook: port(4), webhook_health: port(5), metrics: port(6) },
             },
-            Profile::Node { .. } => {
-                Self { api: (state.plan().hub(), 6443), etcd: 2379, etcd_peers: 2380, controller_manager: 10257 }
-            }
+            Profile::Node { .. } => Self {
+                api: (state.plan().hub(), 6443),
+                etcd: 2379,
+                etcd_peers: 2380,
+                controller_manager: 10257,
+                cert_manager: CertManagerPorts { webhook: 10250, webhook_health: 6080, metrics: 9402 },
+            },
         }
     }
 

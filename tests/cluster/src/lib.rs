@@ -20,6 +20,7 @@
 //! and what can be done with it ([`Cluster`]).
 
 mod boot;
+pub mod certmanager;
 mod cgroup;
 mod cluster;
 mod command;
@@ -32,6 +33,7 @@ mod node;
 mod options;
 mod packages;
 mod pki;
+pub mod postgres;
 mod preflight;
 mod process;
 pub mod progress;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use testcluster::progress::step;
-use testcluster::{Cluster, Error, Options, Profile, Result, default_folder, running, tools};
+use testcluster::{Cluster, Error, Options, Profile, Result, certmanager, default_folder, running, tools};
 
 /// A real Kubernetes on this machine, built from package registries.
 #[derive(Debug, Parser)]
@@ -30,6 +30,9 @@ enum Action {
         /// How many nodes.
         #[arg(long, default_value_t = 1)]
         nodes: usize,
+        /// With cert-manager.
+        #[arg(long)]
+        cert_manager: bool,
         /// Let the API server write an audit log.
         #[arg(long)]
         audit: bool,
@@ -110,14 +113,14 @@ fn main() -> ExitCode {
 
 fn run(action: Action) -> Result<()> {
     match action {
-        Action::Up { name: Name { name }, profile, nodes, audit, durable, foreground } => {
+        Action::Up { name: Name { name }, profile, nodes, cert_manager, audit, durable, foreground } => {
             let profile = match profile {
                 Kind::Api => Profile::Api,
                 Kind::Node => Profile::Node { nodes },
             };
             let mut options = Options::new(name, profile);
             (options.audit, options.durable) = (audit, durable);
-            up(options, foreground)
+            up(options, cert_manager, foreground)
         }
         Action::Down { all: true, .. } => {
             let folder = default_folder()?;
@@ -135,7 +138,7 @@ fn run(action: Action) -> Result<()> {
     }
 }
 
-fn up(options: Options, foreground: bool) -> Result<()> {
+fn up(options: Options, cert_manager: bool, foreground: bool) -> Result<()> {
     let name = options.name.clone();
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| Error::Invalid(format!("signals can't be caught: {error}")))?;
@@ -152,6 +155,9 @@ fn up(options: Options, foreground: bool) -> Result<()> {
         }
     });
     let cluster = Cluster::boot(options)?;
+    if cert_manager {
+        certmanager::install(&cluster)?;
+    }
     eprintln!("export KUBECONFIG={}", cluster.kubeconfig().display());
     if foreground {
         step("press Ctrl-C to end it");

@@ -25,6 +25,17 @@ impl Identity {
         Some(Self { pid, started: stat.started })
     }
 
+    /// The one that [`Self::label`] was written for.
+    pub(crate) fn from_label(label: &str) -> Option<Self> {
+        let (pid, started) = label.split_once('-')?;
+        Some(Self { pid: pid.parse().ok()?, started: started.parse().ok()? })
+    }
+
+    /// A text for it that can be part of a file's name.
+    pub(crate) fn label(self) -> String {
+        format!("{}-{}", self.pid, self.started)
+    }
+
     /// This process.
     pub(crate) fn own() -> Option<Self> {
         Self::of(std::process::id())

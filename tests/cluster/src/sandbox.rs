@@ -1,5 +1,5 @@
-//! A machine of our own inside the machine: process, mount and (if wanted) network namespaces with a
-//! small init that holds them.
+//! A machine of our own inside the machine: process, mount, shared memory and (if wanted) network
+//! namespaces with a small init that holds them.
 //!
 //! Killing that init is like pulling the plug: the kernel ends every process in there, and with the last
 //! one go mounts, links, routes and packet filters. So nothing has to be undone piece by piece, and a
@@ -61,6 +61,7 @@ impl Sandbox {
             "--mount",
             "--propagation",
             "private",
+            "--ipc",
             "--pid",
             "--fork",
             "--kill-child",
@@ -136,7 +137,7 @@ impl Place {
     /// new process can be in another process namespace.
     pub(crate) fn command(self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut nsenter = command("nsenter");
-        nsenter.arg(format!("--target={}", self.init.pid())).args(["--mount", "--pid"]);
+        nsenter.arg(format!("--target={}", self.init.pid())).args(["--mount", "--ipc", "--pid"]);
         if self.network {
             nsenter.arg("--net");
         }
