@@ -13,3 +13,4 @@ pub mod metrics;
 pub mod migration;
 pub mod settings;
 pub mod supervise;
+pub mod tls;
