@@ -1,0 +1,209 @@
+//! Request bodies, within a bounded memory.
+//!
+//! The API server sends an object of up to 3 MiB twice, as it was and as it is to be. Almost all reviews are a hundredth
+//! of that. So there are two purses: one for the ordinary bodies, which is never touched by the large ones, and one for
+//! the large ones, which wait for each other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// What the bodies of all requests may take together, and each of them.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// Bytes of one body; more is answered with 413. The API server's own limit for an object is 3 MiB
+    /// (k8s.io/apiserver: MaxRequestBodyBytes), and a review holds two, with little around them.
+    pub body: usize,
+    /// Bytes up to which a body is an ordinary one.
+    pub ordinary: usize,
+    /// Bytes of all ordinary bodies at a time.
+    pub ordinary_total: usize,
+    /// Bytes of all large bodies at a time.
+    pub large_total: usize,
+    /// The longest wait for room in a purse, then the answer is 503; the API server asks again after a second.
+    pub room: Duration,
+    /// The longest time for a body to arrive, then the answer is 408.
+    pub arrival: Duration,
+}
+
+impl Default for BodyLimits {
+    fn default() -> BodyLimits {
+        BodyLimits {
+            body: 7 << 20,
+            ordinary: 256 << 10,
+            ordinary_total: 8 << 20,
+            large_total: 14 << 20,
+            room: Duration::from_secs(2),
+            arrival: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a body is not read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It isn't JSON.
+    #[error("the content type must be application/json, not '{found}'")]
+    ContentType {
+        /// What the header says.
+        found: String,
+    },
+    /// It is too large.
+    #[error("the body must not have more than {limit} bytes")]
+    TooLarge {
+        /// The bytes that it may have.
+        limit: usize,
+    },
+    /// Other bodies take all the memory.
+    #[error("too many large bodies at once; try again")]
+    NoRoom,
+    /// It didn't come in time.
+    #[error("the body did not arrive within {seconds} s")]
+    TooSlow {
+        /// The time that it had.
+        seconds: u64,
+    },
+    /// The connection broke, or the body's framing is wrong.
+    #[error("the body can't be read: {0}")]
+    Broken(String),
+}
+
+impl Refused {
+    /// The answer's status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Refused::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Refused::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Refused::Broken(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Which purse paid for a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Many of them fit at a time.
+    Ordinary,
+    /// Few fit.
+    Large,
+}
+
+/// A body in memory; its room is free again when it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    /// The whole body.
+    pub bytes: Bytes,
+    /// Whether it is an ordinary one.
+    pub size: Size,
+    _room: OwnedSemaphorePermit,
+}
+
+/// The memory for bodies.
+#[derive(Debug)]
+pub struct Bodies {
+    limits: BodyLimits,
+    ordinary: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+impl Bodies {
+    /// With all room free.
+    pub fn new(limits: BodyLimits) -> Bodies {
+        Bodies {
+            limits,
+            ordinary: Arc::new(Semaphore::new(limits.ordinary_total)),
+            large: Arc::new(Semaphore::new(limits.large_total)),
+        }
+    }
+
+    /// Reads a request's body.
+    ///
+    /// # Errors
+    /// Why it is refused. What comes too large is taken off the line and thrown away first, within its time, so that the
+    /// client hears the answer instead of a broken connection.
+    pub async fn read(&self, request: Request<Body>) -> Result<Held, Refused> {
+        let (head, body) = request.into_parts();
+        let declared = body.size_hint().exact();
+        // The answer to an untimely one is the same whatever else is wrong with it.
+        let within = timeout(self.limits.arrival, async {
+            if let Err(refused) = json(&head.headers) {
+                discard(body, self.limits.body).await;
+                return Err(refused);
+            }
+            if declared.is_some_and(|declared| declared > self.limits.body as u64) {
+                discard(body, 4 * self.limits.body).await;
+                return Err(Refused::TooLarge { limit: self.limits.body });
+            }
+            // Without a declared length, as large as can be. What is declared fits, as was just said.
+            let length = declared.and_then(|declared| usize::try_from(declared).ok()).unwrap_or(self.limits.body);
+            let (size, room) = self.room(length).await?;
+            Ok(Held { bytes: read(body, length, self.limits.body).await?, size, _room: room })
+        });
+        within.await.unwrap_or(Err(Refused::TooSlow { seconds: self.limits.arrival.as_secs() }))
+    }
+
+    /// Waits for room for so many bytes.
+    async fn room(&self, length: usize) -> Result<(Size, OwnedSemaphorePermit), Refused> {
+        let (size, purse) = match length <= self.limits.ordinary {
+            true => (Size::Ordinary, &self.ordinary),
+            false => (Size::Large, &self.large),
+        };
+        let permits = u32::try_from(length).map_err(|_| Refused::TooLarge { limit: self.limits.body })?;
+        match timeout(self.limits.room, purse.clone().acquire_many_owned(permits)).await {
+            Ok(Ok(room)) => Ok((size, room)),
+            // The purses are never closed; out of time is the only way here.
+            Ok(Err(_)) | Err(_) => Err(Refused::NoRoom),
+        }
+    }
+}
+
+fn json(headers: &HeaderMap) -> Result<(), Refused> {
+    let found = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let found = found.unwrap_or_default();
+    match found.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
+        true => Ok(()),
+        false => Err(Refused::ContentType { found: found.chars().take(100).collect() }),
+    }
+}
+
+/// Reads all of a body. One that came in a single piece, as most do, is not copied.
+async fn read(mut body: Body, expected: usize, limit: usize) -> Result<Bytes, Refused> {
+    let mut first = Bytes::new();
+    let mut pieces = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Refused::Broken(crate::supervise::with_causes(&error)))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if first.len() + pieces.len() + piece.len() > limit {
+            discard(body, 4 * limit).await;
+            return Err(Refused::TooLarge { limit });
+        }
+        if first.is_empty() && pieces.is_empty() {
+            first = piece;
+            continue;
+        }
+        if pieces.is_empty() {
+            pieces.reserve_exact(expected);
+            pieces.extend_from_slice(&std::mem::take(&mut first));
+        }
+        pieces.extend_from_slice(&piece);
+    }
+    Ok(if pieces.is_empty() { first } else { pieces.into() })
+}
+
+/// Takes a body off the line, up to so many bytes.
+async fn discard(mut body: Body, limit: usize) {
+    let mut seen = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        seen += frame.data_ref().map_or(0, Bytes::len);
+        if seen > limit {
+            return;
+        }
+    }
+}

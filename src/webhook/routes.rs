@@ -1,0 +1,125 @@
+//! `POST /mutate`: from a request to the answer of a review, whatever comes in.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use tokio::sync::Semaphore;
+
+use super::body::{Bodies, BodyLimits, Held, Refused, Size};
+use crate::metrics::{AdmissionResult, WebhookMetrics};
+
+/// The path that the webhook's configuration names.
+pub const PATH: &str = "/mutate";
+
+/// The seconds after which the API server may ask again; its client heeds this header on a 503.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// What reviews a body: a pure function, called on many threads at once.
+pub trait Reviewer: Send + Sync + 'static {
+    /// Reviews the body of a request.
+    ///
+    /// # Errors
+    /// The body is not a review, with the reason; the answer is 400.
+    fn review(&self, body: &[u8]) -> Result<Reviewed, NoReview>;
+}
+
+/// The answer to a review.
+#[derive(Debug)]
+pub struct Reviewed {
+    /// An AdmissionReview in JSON.
+    pub json: Vec<u8>,
+    /// What it says, for the metrics.
+    pub result: AdmissionResult,
+}
+
+/// A body that isn't a review.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an AdmissionReview of admission.k8s.io/v1: {0}")]
+pub struct NoReview(pub String);
+
+struct Webhook<R> {
+    reviewer: R,
+    bodies: Bodies,
+    /// Held while a large body is reviewed: the review takes a multiple of the body's memory.
+    large: Semaphore,
+    metrics: Arc<WebhookMetrics>,
+}
+
+/// The webhook's routes.
+pub fn router<R: Reviewer>(reviewer: R, limits: BodyLimits, metrics: Arc<WebhookMetrics>) -> Router {
+    let webhook = Webhook { reviewer, bodies: Bodies::new(limits), large: Semaphore::new(1), metrics };
+    Router::new().route(PATH, post(mutate)).with_state(Arc::new(webhook))
+}
+
+async fn mutate<R: Reviewer>(State(webhook): State<Arc<Webhook<R>>>, request: Request<Body>) -> Response {
+    let start = Instant::now();
+    let (result, answer) = match webhook.bodies.read(request).await {
+        Ok(held) => webhook.review(held).await,
+        Err(refused) => refuse(&refused),
+    };
+    webhook.metrics.admissions.of(result).inc();
+    webhook.metrics.duration.observe(start.elapsed());
+    answer
+}
+
+impl<R: Reviewer> Webhook<R> {
+    async fn review(self: &Arc<Self>, held: Held) -> (AdmissionResult, Response) {
+        match held.size {
+            Size::Ordinary => self.review_now(&held),
+            Size::Large => {
+                // The semaphore is never closed.
+                let _turn = self.large.acquire().await;
+                let webhook = self.clone();
+                // It may take some milliseconds, in which this thread could serve a hundred ordinary ones.
+                let reviewed = tokio::task::spawn_blocking(move || webhook.review_now(&held)).await;
+                reviewed.unwrap_or_else(|_| defect())
+            }
+        }
+    }
+
+    /// Reviews a body. A panic on the way is a defect, but no reason to break the connection: the API server is told,
+    /// and by its failure policy refuses the object.
+    fn review_now(&self, held: &Held) -> (AdmissionResult, Response) {
+        match catch_unwind(AssertUnwindSafe(|| self.reviewer.review(&held.bytes))) {
+            Ok(Ok(reviewed)) => {
+                let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                (reviewed.result, ([content_type], reviewed.json).into_response())
+            }
+            Ok(Err(no_review)) => {
+                tracing::warn!(status = 400, reason = %no_review, "request refused");
+                (AdmissionResult::Malformed, (StatusCode::BAD_REQUEST, format!("{no_review}\n")).into_response())
+            }
+            Err(_) => defect(),
+        }
+    }
+}
+
+fn defect() -> (AdmissionResult, Response) {
+    let text = "migration-gate failed on this review, which is a defect; its log has the reason\n";
+    (AdmissionResult::Failed, (StatusCode::INTERNAL_SERVER_ERROR, text).into_response())
+}
+
+fn refuse(refused: &Refused) -> (AdmissionResult, Response) {
+    let status = refused.status();
+    tracing::warn!(status = status.as_u16(), reason = %refused, "request refused");
+    let mut answer = (status, format!("{refused}\n")).into_response();
+    let result = match refused {
+        Refused::NoRoom => {
+            answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+            AdmissionResult::Overloaded
+        }
+        _ => AdmissionResult::Malformed,
+    };
+    (result, answer)
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

@@ -1,0 +1,145 @@
+//! Tests of the routes without sockets.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::{Bytes, to_bytes};
+use axum::http::{HeaderMap, Method};
+use futures::stream;
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+
+use super::*;
+use crate::metrics::Metrics;
+
+/// Answers with the body's length; what the body says makes it fail.
+struct Echo;
+
+impl Reviewer for Echo {
+    fn review(&self, body: &[u8]) -> Result<Reviewed, NoReview> {
+        match body {
+            b"bad" => Err(NoReview("it is bad".to_owned())),
+            b"panic" => panic!("a defect"),
+            _ => Ok(Reviewed { json: body.len().to_string().into_bytes(), result: AdmissionResult::Unchanged }),
+        }
+    }
+}
+
+const SMALL: BodyLimits = BodyLimits {
+    body: 1000,
+    ordinary: 100,
+    ordinary_total: 200,
+    large_total: 1000,
+    room: Duration::from_secs(2),
+    arrival: Duration::from_secs(10),
+};
+
+fn webhook() -> (Router, Arc<WebhookMetrics>) {
+    let metrics = Arc::new(WebhookMetrics::register(Metrics::new().registry()));
+    (router(Echo, SMALL, metrics.clone()), metrics)
+}
+
+fn post(body: Body) -> Request<Body> {
+    Request::post(PATH).header(header::CONTENT_TYPE, "application/json").body(body).expect("a request")
+}
+
+/// A body of unknown length, whose pieces come when the test sends them.
+fn slow() -> (mpsc::UnboundedSender<Bytes>, Request<Body>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let pieces = stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|piece| (Ok::<_, Infallible>(piece), receiver))
+    });
+    (sender, post(Body::from_stream(pieces)))
+}
+
+async fn answer(router: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, String) {
+    let answer = router.clone().oneshot(request).await.expect("infallible");
+    let (head, body) = answer.into_parts();
+    let body = to_bytes(body, usize::MAX).await.expect("a body");
+    (head.status, head.headers, String::from_utf8(body.to_vec()).expect("text"))
+}
+
+#[tokio::test]
+async fn a_review_is_answered_in_json() {
+    let (router, metrics) = webhook();
+    for content_type in ["application/json", "Application/JSON; charset=utf-8", " application/json ;x"] {
+        let mut request = post(Body::from("{}"));
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let (status, headers, text) = answer(&router, request).await;
+        assert_eq!((status, text.as_str()), (StatusCode::OK, "2"), "{content_type}");
+        assert_eq!(headers[header::CONTENT_TYPE], "application/json");
+    }
+    assert_eq!(metrics.admissions.of(AdmissionResult::Unchanged).get(), 3);
+}
+
+#[tokio::test]
+async fn what_is_no_review_gets_a_status_and_a_sentence() {
+    let (router, metrics) = webhook();
+    let mut yaml = post(Body::from("a: b"));
+    yaml.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+    let mut bare = post(Body::from("{}"));
+    bare.headers_mut().remove(header::CONTENT_TYPE);
+    let chunked = Body::from_stream(stream::iter((0..11).map(|_| Ok::<_, Infallible>(Bytes::from(vec![b' '; 100])))));
+    for (request, expected, said) in [
+        (post(Body::from("bad")), 400, "it is bad"),
+        (post(Body::from("panic")), 500, "a defect"),
+        (yaml, 415, "application/json, not 'application/yaml'"),
+        (bare, 415, "application/json, not ''"),
+        (post(Body::from(vec![b' '; 1001])), 413, "more than 1000 bytes"),
+        (post(chunked), 413, "more than 1000 bytes"),
+        (post(Body::from_stream(stream::iter([Err::<Bytes, _>("cut")]))), 400, "cut"),
+    ] {
+        let (status, _, text) = answer(&router, request).await;
+        assert_eq!(status.as_u16(), expected, "{text}");
+        assert!(text.contains(said), "{said} in {text}");
+    }
+    assert_eq!(metrics.admissions.of(AdmissionResult::Malformed).get(), 6);
+    assert_eq!(metrics.admissions.of(AdmissionResult::Failed).get(), 1);
+    for (method, path, expected) in [(Method::GET, PATH, 405), (Method::PUT, PATH, 405), (Method::POST, "/", 404)] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("a request");
+        assert_eq!(answer(&router, request).await.0.as_u16(), expected);
+    }
+}
+
+#[tokio::test]
+async fn pieces_are_put_together() {
+    let (router, _) = webhook();
+    for (declared, pieces) in [(6, vec!["abc", "def"]), (6, vec!["a", "", "bcd", "ef"]), (300, vec!["x"; 300])] {
+        let (sender, request) = slow();
+        for piece in pieces {
+            sender.send(Bytes::from(piece)).expect("an open body");
+        }
+        drop(sender);
+        assert_eq!(answer(&router, request).await.2, declared.to_string());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_comes_is_given_up() {
+    let (router, _) = webhook();
+    let (_sender, request) = slow();
+    let (status, _, text) = answer(&router, request).await;
+    assert_eq!((status, text.as_str()), (StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 10 s\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_bodies_wait_for_each_other_and_never_for_long() {
+    let (router, metrics) = webhook();
+    let (holder, first) = slow();
+    let first = tokio::spawn({
+        let router = router.clone();
+        async move { answer(&router, first).await }
+    });
+    tokio::task::yield_now().await;
+    // No room beside it for another large one, but for ordinary ones.
+    let (status, headers, _) = answer(&router, post(Body::from(vec![b' '; 500]))).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(headers[header::RETRY_AFTER], "1");
+    assert_eq!(metrics.admissions.of(AdmissionResult::Overloaded).get(), 1);
+    assert_eq!(answer(&router, post(Body::from(vec![b' '; 100]))).await.0, StatusCode::OK);
+    // Once it is through, there is.
+    holder.send(Bytes::from(vec![b' '; 900])).expect("an open body");
+    drop(holder);
+    assert_eq!(first.await.expect("no panic").2, "900");
+    assert_eq!(answer(&router, post(Body::from(vec![b' '; 500]))).await.2, "500");
+}
