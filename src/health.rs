@@ -5,13 +5,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, Metrics, ServerMetrics};
+use crate::server::{CannotListen, Drain, Limits, ListenAddress, Server, Transport};
+use crate::supervise::Shutdown;
 
 /// Whether the process should be sent requests: when all its parts are ready. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +55,39 @@ impl Readiness {
         };
         (parts.iter().all(Part::is_ready), parts.iter().map(line).collect())
     }
+}
+
+/// Connections to the health port: a kubelet's, and a few scrapers'.
+const LIMITS: Limits = Limits {
+    connections: 32,
+    protected: Duration::from_secs(1),
+    handshake: Duration::from_secs(5),
+    request: Duration::from_secs(15),
+    idle: Duration::from_secs(300),
+    head_bytes: 8 << 10,
+    header_lines: 64,
+};
+
+/// The server on the port, until `stop`.
+///
+/// # Errors
+/// The address is not to be had.
+pub async fn server(
+    address: ListenAddress,
+    metrics: Metrics,
+    readiness: Readiness,
+    stop: Shutdown,
+) -> Result<Server, CannotListen> {
+    Ok(Server {
+        name: "health",
+        listener: address.listen().await?,
+        transport: Transport::Plain,
+        router: router(Arc::new(metrics), readiness),
+        limits: LIMITS,
+        // Not registered: the numbers of the port that is scraped say nothing of what it is scraped for.
+        metrics: ServerMetrics::default(),
+        drain: Drain { begun: stop.clone(), stop },
+    })
 }
 
 /// The port's routes.

@@ -7,6 +7,7 @@
 //!
 //! The orderly end is a value, [`Shutdown`], handed to every task at its start.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
@@ -164,7 +165,7 @@ impl Supervisor {
             match joined {
                 Ok((_, Ok(()))) => Ok(()),
                 Ok((_, Err(reason))) => Err(Ended::Failed { task, reason }),
-                Err(error) => Err(Ended::Panicked { task, reason: panic_text(error) }),
+                Err(error) => Err(Ended::Panicked { task, reason: join_text(error) }),
             },
         ))
     }
@@ -182,11 +183,15 @@ impl Supervisor {
     }
 }
 
-fn panic_text(error: JoinError) -> String {
+fn join_text(error: JoinError) -> String {
     let text = error.to_string();
-    let Ok(payload) = error.try_into_panic() else { return text };
-    let said = payload.downcast_ref::<&str>().map(|said| (*said).to_owned());
-    said.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or(text)
+    let payload = error.try_into_panic().ok();
+    payload.as_deref().and_then(panic_text).map(str::to_owned).unwrap_or(text)
+}
+
+/// What a panic said.
+pub fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
+    payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
 /// An error and its causes on one line, each cause only if the text before doesn't say it already.

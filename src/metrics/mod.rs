@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::admission::Decision;
 use crate::api_error::ApiFailure;
 use crate::contract::Outcome;
 use crate::migration::Phase;
@@ -118,14 +119,8 @@ fn register<M: prometheus_client::registry::Metric + Clone + Default>(
 /// What became of one request to the webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AdmissionResult {
-    /// The gate was put in, or put in anew.
-    Injected,
-    /// The gate was taken out.
-    Stripped,
-    /// Admitted without a change.
-    Unchanged,
-    /// The object was denied, with a sentence.
-    Denied,
+    /// A review was answered.
+    Decided(Decision),
     /// Not a review: answered with a status of the 400s.
     Malformed,
     /// More at once than the memory allows: answered with 503.
@@ -137,10 +132,12 @@ pub enum AdmissionResult {
 impl Label for AdmissionResult {
     const NAME: &'static str = "result";
     const ALL: &'static [AdmissionResult] = &[
-        AdmissionResult::Injected,
-        AdmissionResult::Stripped,
-        AdmissionResult::Unchanged,
-        AdmissionResult::Denied,
+        AdmissionResult::Decided(Decision::Ignored),
+        AdmissionResult::Decided(Decision::Injected),
+        AdmissionResult::Decided(Decision::Kept),
+        AdmissionResult::Decided(Decision::Stripped),
+        AdmissionResult::Decided(Decision::Ungated),
+        AdmissionResult::Decided(Decision::Denied),
         AdmissionResult::Malformed,
         AdmissionResult::Overloaded,
         AdmissionResult::Failed,
@@ -148,10 +145,7 @@ impl Label for AdmissionResult {
 
     fn value(self) -> &'static str {
         match self {
-            AdmissionResult::Injected => "injected",
-            AdmissionResult::Stripped => "stripped",
-            AdmissionResult::Unchanged => "unchanged",
-            AdmissionResult::Denied => "denied",
+            AdmissionResult::Decided(decision) => decision.as_str(),
             AdmissionResult::Malformed => "malformed",
             AdmissionResult::Overloaded => "overloaded",
             AdmissionResult::Failed => "failed",
@@ -201,7 +195,7 @@ impl WebhookMetrics {
 }
 
 /// What happens to the connections of an HTTP server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ServerMetrics {
     /// Those that are open now.
     pub open: Gauge,

@@ -251,3 +251,6 @@ impl Connect {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

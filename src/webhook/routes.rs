@@ -13,6 +13,7 @@ use axum::routing::post;
 use tokio::sync::Semaphore;
 
 use super::body::{Bodies, BodyLimits, Held, Refused, Size};
+use crate::admission::{Answer, Decision, ReviewError};
 use crate::metrics::{AdmissionResult, WebhookMetrics};
 
 /// The path that the webhook's configuration names.
@@ -22,27 +23,9 @@ pub const PATH: &str = "/mutate";
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// What reviews a body: a pure function, called on many threads at once.
-pub trait Reviewer: Send + Sync + 'static {
-    /// Reviews the body of a request.
-    ///
-    /// # Errors
-    /// The body is not a review, with the reason; the answer is 400.
-    fn review(&self, body: &[u8]) -> Result<Reviewed, NoReview>;
-}
+pub trait Reviewer: Fn(&[u8]) -> Result<Answer, ReviewError> + Send + Sync + 'static {}
 
-/// The answer to a review.
-#[derive(Debug)]
-pub struct Reviewed {
-    /// An AdmissionReview in JSON.
-    pub json: Vec<u8>,
-    /// What it says, for the metrics.
-    pub result: AdmissionResult,
-}
-
-/// A body that isn't a review.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an AdmissionReview of admission.k8s.io/v1: {0}")]
-pub struct NoReview(pub String);
+impl<R: Fn(&[u8]) -> Result<Answer, ReviewError> + Send + Sync + 'static> Reviewer for R {}
 
 struct Webhook<R> {
     reviewer: R,
@@ -87,17 +70,42 @@ impl<R: Reviewer> Webhook<R> {
     /// Reviews a body. A panic on the way is a defect, but no reason to break the connection: the API server is told,
     /// and by its failure policy refuses the object.
     fn review_now(&self, held: &Held) -> (AdmissionResult, Response) {
-        match catch_unwind(AssertUnwindSafe(|| self.reviewer.review(&held.bytes))) {
-            Ok(Ok(reviewed)) => {
+        match catch_unwind(AssertUnwindSafe(|| (self.reviewer)(&held.bytes))) {
+            Ok(Ok(answer)) => {
+                log(&answer);
                 let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                (reviewed.result, ([content_type], reviewed.json).into_response())
+                (AdmissionResult::Decided(answer.decision), ([content_type], answer.body).into_response())
             }
-            Ok(Err(no_review)) => {
-                tracing::warn!(status = 400, reason = %no_review, "request refused");
-                (AdmissionResult::Malformed, (StatusCode::BAD_REQUEST, format!("{no_review}\n")).into_response())
+            Ok(Err(error)) => {
+                tracing::warn!(status = 400, reason = %error, "request refused");
+                (AdmissionResult::Malformed, (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response())
             }
             Err(_) => defect(),
         }
+    }
+}
+
+/// One line for each review; what changed nothing is for those who ask for it.
+fn log(answer: &Answer) {
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                uid = answer.subject.uid,
+                kind = answer.subject.kind,
+                namespace = answer.subject.namespace,
+                workload = answer.subject.name,
+                operation = ?answer.subject.operation,
+                dry_run = answer.subject.dry_run,
+                decision = answer.decision.as_str(),
+                notes = ?answer.notes,
+                "reviewed"
+            )
+        };
+    }
+    match answer.decision {
+        Decision::Ignored | Decision::Kept => line!(debug),
+        Decision::Injected | Decision::Stripped => line!(info),
+        Decision::Ungated | Decision::Denied => line!(warn),
     }
 }
 

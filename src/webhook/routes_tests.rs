@@ -10,18 +10,20 @@ use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 use super::*;
+use crate::admission::Subject;
 use crate::metrics::Metrics;
 
 /// Answers with the body's length; what the body says makes it fail.
-struct Echo;
-
-impl Reviewer for Echo {
-    fn review(&self, body: &[u8]) -> Result<Reviewed, NoReview> {
-        match body {
-            b"bad" => Err(NoReview("it is bad".to_owned())),
-            b"panic" => panic!("a defect"),
-            _ => Ok(Reviewed { json: body.len().to_string().into_bytes(), result: AdmissionResult::Unchanged }),
-        }
+fn echo(body: &[u8]) -> Result<Answer, ReviewError> {
+    match body {
+        b"bad" => Err(ReviewError::Missing("sense")),
+        b"panic" => panic!("a defect"),
+        _ => Ok(Answer {
+            body: body.len().to_string().into_bytes(),
+            decision: Decision::Kept,
+            subject: Subject::default(),
+            notes: Vec::new(),
+        }),
     }
 }
 
@@ -36,7 +38,7 @@ const SMALL: BodyLimits = BodyLimits {
 
 fn webhook() -> (Router, Arc<WebhookMetrics>) {
     let metrics = Arc::new(WebhookMetrics::register(Metrics::new().registry()));
-    (router(Echo, SMALL, metrics.clone()), metrics)
+    (router(echo, SMALL, metrics.clone()), metrics)
 }
 
 fn post(body: Body) -> Request<Body> {
@@ -69,7 +71,7 @@ async fn a_review_is_answered_in_json() {
         assert_eq!((status, text.as_str()), (StatusCode::OK, "2"), "{content_type}");
         assert_eq!(headers[header::CONTENT_TYPE], "application/json");
     }
-    assert_eq!(metrics.admissions.of(AdmissionResult::Unchanged).get(), 3);
+    assert_eq!(metrics.admissions.of(AdmissionResult::Decided(Decision::Kept)).get(), 3);
 }
 
 #[tokio::test]
@@ -81,7 +83,7 @@ async fn what_is_no_review_gets_a_status_and_a_sentence() {
     bare.headers_mut().remove(header::CONTENT_TYPE);
     let chunked = Body::from_stream(stream::iter((0..11).map(|_| Ok::<_, Infallible>(Bytes::from(vec![b' '; 100])))));
     for (request, expected, said) in [
-        (post(Body::from("bad")), 400, "it is bad"),
+        (post(Body::from("bad")), 400, "has no sense"),
         (post(Body::from("panic")), 500, "a defect"),
         (yaml, 415, "application/json, not 'application/yaml'"),
         (bare, 415, "application/json, not ''"),
