@@ -72,6 +72,8 @@ pub mod annotation {
     /// On a pod template: what injection wrote and what it replaced, for taking it out again.
     pub const INJECTED: &str = "migration-gate.dev/injected";
 
+    /// On a pod: the keys, separated by commas, of the annotations below that came with a signal and go with it.
+    pub const GUARDS: &str = "migration-gate.dev/guards";
     /// Kubernetes': a pod with a higher cost is deleted later in a scale-down.
     pub const POD_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
     /// The cluster autoscaler's: `false` keeps it from evicting the pod.

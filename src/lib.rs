@@ -9,6 +9,7 @@ pub mod agent;
 pub mod api_error;
 pub mod cli;
 pub mod contract;
+pub mod controller;
 pub mod group;
 pub mod health;
 pub mod metrics;

@@ -44,7 +44,7 @@ pub struct Settings {
 }
 
 /// The settings that the controller reads from the workload whenever it needs them. Changing them rolls nothing out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// From the command's start until the agent ends it; whole seconds, at least one. Never, if `None`.
     pub timeout: Option<Duration>,

@@ -1,0 +1,429 @@
+//! What is to be done for one group: a pure function from what is known to what is to be written.
+//!
+//! Each write moves the group one step, and every step is decided from what was read, never from what an earlier step
+//! meant to do. So a controller that crashes between any two writes, or another one that takes over, goes on from
+//! where the record and the pods are, by the same rules.
+//!
+//! Two things make a late or repeated writer harmless: a status write names the record's resourceVersion, and a
+//! signal or mark names the pod's. A pass needs neither, because success is never undone.
+
+use jiff::Timestamp;
+
+use crate::contract::Run;
+use crate::migration::{Active, MigrationGateStatus};
+
+use super::evidence::{self, Evidence, NodeDeletion, Question};
+use super::record;
+use super::snapshot::{AgentState, Guards, Pod, PodPhase, Record, RecordView, Snapshot, Workload};
+use super::standing::{self, Stall, Standing};
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// The writes and reads to make.
+    pub actions: Vec<Action>,
+    /// When time alone may change the answer.
+    pub look_again_at: Option<Timestamp>,
+}
+
+/// One write or read. Only [`apply`](super::apply) carries them out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Make the group's record, owned by these workloads.
+    CreateRecord(Vec<Workload>),
+    /// Add these workloads to the record's owners.
+    Own(RecordRef, Vec<Workload>),
+    /// Put our finalizer on the record, so that an election can follow.
+    Protect(RecordRef),
+    /// Take our finalizer off the record.
+    Release(RecordRef),
+    /// Delete the record: nobody owns it and nobody needs it.
+    Delete(RecordRef),
+    /// Replace the record's status.
+    WriteStatus(RecordRef, Box<MigrationGateStatus>),
+    /// Give the pod its run signal, with our finalizer and what keeps others from evicting it.
+    Signal(PodRef, Run, Guards),
+    /// Replace the pod's run signal by its mark.
+    Settle(PodRef, Settlement),
+    /// Write the pass and the gate condition.
+    Open(PodRef, String),
+    /// Read these objects from the API server and decide again.
+    Look(Question),
+}
+
+/// A record at the version that was decided on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RecordRef {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The version.
+    pub resource_version: String,
+}
+
+/// A pod at the version that was decided on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodRef {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The version.
+    pub resource_version: String,
+}
+
+/// What a settled patch does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settlement {
+    /// The attempt to mark; `None` where the pod has a mark already, or never had a signal.
+    pub mark: Option<u32>,
+    /// Whether our finalizer goes. Not with a fence: the pod object is kept until the outcome is recorded.
+    pub hold: Hold,
+    /// The guards to take off.
+    pub guards: Guards,
+    /// The fingerprint to open the pod for in the same write.
+    pub open: Option<String>,
+}
+
+/// What becomes of a pod's finalizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hold {
+    /// It stays.
+    Keep,
+    /// It goes.
+    Release,
+}
+
+/// What an installation chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rules {
+    /// Whether a deleted Node object proves that its processes are dead.
+    pub node_deletion: NodeDeletion,
+}
+
+/// Decides for one group.
+pub fn decide(snapshot: &Snapshot, rules: Rules, now: Timestamp) -> Decision {
+    match &snapshot.record {
+        RecordView::Missing => Decision { actions: without_record(snapshot), look_again_at: None },
+        RecordView::Refused => Decision { actions: in_a_dying_namespace(snapshot, rules, now), look_again_at: None },
+        RecordView::Present(record) => match &record.status {
+            None => Decision { actions: vec![first_status(record, snapshot, now)], look_again_at: None },
+            Some(status) => Group { snapshot, record, status, rules, now, decision: Decision::default() }.decide(),
+        },
+    }
+}
+
+fn without_record(snapshot: &Snapshot) -> Vec<Action> {
+    let owners: Vec<Workload> = snapshot.workloads.iter().filter(|workload| !workload.deleting).cloned().collect();
+    let unsettled = snapshot.pods.iter().any(|pod| pod.held || pod.running_attempt().is_some());
+    if owners.is_empty() && !unsettled { Vec::new() } else { vec![Action::CreateRecord(owners)] }
+}
+
+/// No record can be made any more, and no election can follow: what ended may go.
+fn in_a_dying_namespace(snapshot: &Snapshot, rules: Rules, now: Timestamp) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for pod in snapshot.pods.iter().filter(|pod| pod.held || pod.running_attempt().is_some()) {
+        let Some(attempt) = pod.running_attempt() else {
+            actions.push(Action::Settle(pod.at(), pod.released(None, None)));
+            continue;
+        };
+        match evidence::weigh(&record::adopted(pod, attempt, now), snapshot, rules.node_deletion) {
+            Evidence::Ended(_) => actions.push(Action::Settle(pod.at(), pod.released(Some(attempt), None))),
+            Evidence::Fence(pod) => actions.push(Action::Settle(pod.at(), Settlement::fence(attempt))),
+            Evidence::Ask(question) => actions.push(Action::Look(question)),
+            Evidence::Held(_) | Evidence::Runs(_) => {}
+        }
+    }
+    actions
+}
+
+/// A record that says nothing may be new, or may have replaced one that was lost: its pods know.
+fn first_status(record: &Record, snapshot: &Snapshot, now: Timestamp) -> Action {
+    let Some(pods) = &snapshot.live.pods else { return Action::Look(Question::Pods) };
+    let mut status = record::rebuilt(pods, snapshot, now);
+    standing::describe(&mut status, snapshot, &None, now);
+    Action::WriteStatus(record.at(), Box::new(status))
+}
+
+struct Group<'a> {
+    snapshot: &'a Snapshot,
+    record: &'a Record,
+    /// As it was read: what pods are told rests on this, never on a status that is yet to be written.
+    status: &'a MigrationGateStatus,
+    rules: Rules,
+    now: Timestamp,
+    decision: Decision,
+}
+
+impl Group<'_> {
+    fn decide(mut self) -> Decision {
+        let mut next = self.status.clone();
+        let mut stall = self.take_notice(&mut next);
+        if let Some(active) = self.status.active.clone() {
+            self.follow(&active, &mut next, &mut stall);
+        }
+        self.settle_and_open();
+        let idle = self.status.active.is_none() && next.active.is_none();
+        let elected = if idle && stall.is_none() { self.elect(&mut next) } else { Election::None };
+        standing::describe(&mut next, self.snapshot, &stall, self.now);
+        // These change the record's version: its status is decided on the next one.
+        if self.decision.actions.iter().any(|action| matches!(action, Action::Protect(_) | Action::Own(..))) {
+            return self.decision;
+        }
+        if differs(self.status, &next) {
+            self.decision.actions.push(Action::WriteStatus(self.record.at(), Box::new(next)));
+        } else if idle && self.decision.actions.is_empty() {
+            self.tidy(elected);
+        }
+        self.decision
+    }
+
+    /// Takes up what others wrote: owners, orders, workloads that came or went, and signals that this record lost.
+    fn take_notice(&mut self, next: &mut MigrationGateStatus) -> Stall {
+        next.observed_generation = self.record.generation;
+        if !self.record.deleting {
+            let unknown = |workload: &&Workload| !workload.deleting && !self.record.is_owned_by(&workload.uid);
+            let owners: Vec<Workload> = self.snapshot.workloads.iter().filter(unknown).cloned().collect();
+            if !owners.is_empty() {
+                self.decision.actions.push(Action::Own(self.record.at(), owners));
+            }
+        }
+        if !record::overrides_are_taken(next, &self.record.overrides) {
+            record::take_overrides(next, &self.record.overrides, self.now);
+        }
+        next.departed.retain(|departed| {
+            let back = |workload: &&Workload| {
+                workload.uid == departed.workload_uid && workload.generation > departed.generation
+            };
+            !self.snapshot.workloads.iter().any(|workload| back(&workload))
+        });
+        for elder in &self.snapshot.elders {
+            let Some(status) = &elder.status else { continue };
+            if self.snapshot.workloads.iter().any(|workload| has_departed(status, workload)) {
+                status.succeeded.iter().for_each(|fingerprint| record::add_success(next, fingerprint));
+            }
+        }
+        self.adopt_stranger(next)
+    }
+
+    /// A pod with a number that this record never gave: the record is older than the pod (then this write will fail),
+    /// or it was replaced by an older copy of itself.
+    fn adopt_stranger(&self, next: &mut MigrationGateStatus) -> Stall {
+        let strange =
+            |pod: &&Pod| pod.signal.as_ref().is_some_and(|signal| signal.attempt() > self.status.last_attempt);
+        let stranger =
+            self.snapshot.pods.iter().filter(strange).max_by_key(|pod| pod.signal.as_ref().map(|s| s.attempt()))?;
+        if let Some(active) = &self.status.active {
+            return Some(format!(
+                "pod {} carries an attempt that this record never gave, while attempt {} is active",
+                stranger.name, active.attempt
+            ));
+        }
+        next.last_attempt = stranger.signal.as_ref().map_or(next.last_attempt, |signal| signal.attempt());
+        if let Some(attempt) = stranger.running_attempt() {
+            next.active = Some(record::adopted(stranger, attempt, self.now));
+        }
+        None
+    }
+
+    /// The active attempt: its end if that is proven, else its signal if that is missing.
+    fn follow(&mut self, active: &Active, next: &mut MigrationGateStatus, stall: &mut Stall) {
+        // An order that was taken up just now counts already: it is written in the same compare-and-swap.
+        let as_ordered = next.active.clone().unwrap_or_else(|| active.clone());
+        match evidence::weigh(&as_ordered, self.snapshot, self.rules.node_deletion) {
+            Evidence::Ended(ending) => record::end(next, active, &ending, self.now),
+            Evidence::Ask(question) => self.decision.actions.push(Action::Look(question)),
+            Evidence::Fence(pod) => {
+                let fence = Settlement::fence(active.attempt);
+                // The order behind a fence is recorded before it acts.
+                if as_ordered == *active {
+                    self.decision.actions.push(Action::Settle(pod.at(), fence));
+                }
+            }
+            Evidence::Held(why) => *stall = Some(why),
+            Evidence::Runs(wait) => {
+                if let Some(wait) = wait {
+                    self.look_again(self.now.checked_add(wait).ok());
+                }
+                self.signal(active, next);
+            }
+        }
+    }
+
+    fn signal(&mut self, active: &Active, next: &mut MigrationGateStatus) {
+        let Some(pod) = self.snapshot.pod(&active.pod_uid) else { return };
+        match pod.running_attempt() {
+            Some(attempt) if attempt == active.attempt => {
+                if let Some(active) = next.active.as_mut().filter(|active| active.signalled_at.is_none()) {
+                    active.signalled_at = Some(self.now);
+                }
+            }
+            // An earlier attempt's signal is settled first; a later one can't be.
+            Some(_) => {}
+            None if pod.is_alive() => {
+                let timeouts = self
+                    .snapshot
+                    .workloads_of(&active.fingerprint)
+                    .filter_map(|workload| workload.policy.as_ref().ok().and_then(|policy| policy.timeout));
+                let run = Run {
+                    pod_uid: pod.uid.clone(),
+                    attempt: active.attempt,
+                    timeout_seconds: timeouts.min().map(|timeout| timeout.as_secs().max(1)),
+                };
+                self.decision.actions.push(Action::Signal(pod.at(), run, pod.guards.missing()));
+            }
+            None => {}
+        }
+    }
+
+    fn settle_and_open(&mut self) {
+        for pod in &self.snapshot.pods {
+            let active_here = self.status.active.as_ref().is_some_and(|active| active.pod_uid == pod.uid);
+            let number = pod.signal.as_ref().map(|signal| signal.attempt());
+            let strange = number.is_some_and(|number| number > self.status.last_attempt);
+            if strange || (active_here && number == self.status.active.as_ref().map(|active| active.attempt)) {
+                continue;
+            }
+            let passes = !active_here && pod.is_alive() && self.status.has_succeeded(&pod.fingerprint);
+            let open = (passes && !pod.is_open()).then(|| pod.fingerprint.clone());
+            if pod.running_attempt().is_some() || pod.held {
+                self.decision.actions.push(Action::Settle(pod.at(), pod.released(pod.running_attempt(), open)));
+            } else if let Some(fingerprint) = open {
+                self.decision.actions.push(Action::Open(pod.at(), fingerprint));
+            }
+        }
+    }
+
+    /// Elects the pod that waited longest among those that can run now.
+    fn elect(&mut self, next: &mut MigrationGateStatus) -> Election {
+        if self.record.deleting || self.snapshot.pods.iter().any(|pod| pod.running_attempt().is_some()) {
+            return Election::None;
+        }
+        let mut election = Election::None;
+        let mut best: Option<&Pod> = None;
+        let snapshot = self.snapshot;
+        for workload in snapshot.workloads.iter().filter(|workload| !workload.deleting) {
+            match standing::standing(workload, next) {
+                Standing::BackingOff(until) if until > self.now => {
+                    self.look_again(Some(until));
+                    election = Election::Awaited;
+                    continue;
+                }
+                Standing::Ready | Standing::BackingOff(_) => election = Election::Awaited,
+                _ => continue,
+            }
+            if next.departed.iter().any(|departed| departed.workload_uid == workload.uid) || !self.arrived(workload) {
+                continue;
+            }
+            let pods = snapshot.pods.iter().filter(|pod| pod.fingerprint == workload.fingerprint);
+            best = best.into_iter().chain(pods.filter(|pod| self.can_run(pod))).min_by_key(|pod| self.rank(pod));
+        }
+        let Some(pod) = best else { return election };
+        if !self.record.is_protected() {
+            self.decision.actions.push(Action::Protect(self.record.at()));
+            return election;
+        }
+        let node = pod.node.as_ref().and_then(|name| self.snapshot.nodes.get(name));
+        record::elect(next, pod, node.map(|node| node.uid.clone()), self.now);
+        Election::Held
+    }
+
+    /// A workload that came from another group waits until that one's record knows, and has no attempt active.
+    fn arrived(&mut self, workload: &Workload) -> bool {
+        let mut arrived = true;
+        let snapshot = self.snapshot;
+        for elder in snapshot.elders.iter().filter(|elder| elder.is_owned_by(&workload.uid)) {
+            let Some(status) = &elder.status else {
+                arrived = false;
+                continue;
+            };
+            if !has_departed(status, workload) {
+                let mut status = status.clone();
+                record::depart(&mut status, workload);
+                self.decision.actions.push(Action::WriteStatus(elder.at(), Box::new(status)));
+                arrived = false;
+            }
+            arrived &= status_is_idle(status);
+        }
+        arrived
+    }
+
+    fn can_run(&self, pod: &Pod) -> bool {
+        let node = pod.node.as_ref().and_then(|name| self.snapshot.nodes.get(name));
+        pod.is_alive()
+            && pod.phase == PodPhase::Pending
+            && pod.agent == AgentState::Running
+            && !pod.passed
+            && pod.running_attempt().is_none()
+            && node.is_some_and(|node| node.ready && !node.out_of_service)
+    }
+
+    fn rank<'p>(&self, pod: &'p Pod) -> (bool, Timestamp, &'p str) {
+        let node = pod.node.as_ref().and_then(|name| self.snapshot.nodes.get(name));
+        (node.is_some_and(|node| node.leaving), pod.created, &pod.name)
+    }
+
+    /// With nothing left to write: lets go of the record, and of one that nobody needs.
+    fn tidy(&mut self, election: Election) {
+        let nobody = self.snapshot.workloads.is_empty() && self.snapshot.pods.is_empty();
+        if self.record.is_protected() && (self.record.deleting || election == Election::None) {
+            self.decision.actions.push(Action::Release(self.record.at()));
+        } else if nobody && self.record.managed && self.record.owners.is_empty() && !self.record.deleting {
+            self.decision.actions.push(Action::Delete(self.record.at()));
+        }
+    }
+
+    fn look_again(&mut self, at: Option<Timestamp>) {
+        self.decision.look_again_at = self.decision.look_again_at.into_iter().chain(at).min();
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Election {
+    /// No current migration is left to try.
+    None,
+    /// One is left to try, later.
+    Awaited,
+    /// A pod was elected.
+    Held,
+}
+
+fn has_departed(status: &MigrationGateStatus, workload: &Workload) -> bool {
+    status.departed.iter().any(|departed| departed.workload_uid == workload.uid)
+}
+
+fn status_is_idle(status: &MigrationGateStatus) -> bool {
+    status.active.is_none()
+}
+
+/// The number of waiting pods is written along with other things, never for its own sake.
+fn differs(before: &MigrationGateStatus, after: &MigrationGateStatus) -> bool {
+    let counted = MigrationGateStatus { waiting: after.waiting, ..before.clone() };
+    counted != *after
+}
+
+impl Record {
+    /// What a write of it must name.
+    pub fn at(&self) -> RecordRef {
+        RecordRef { name: self.name.clone(), uid: self.uid.clone(), resource_version: self.resource_version.clone() }
+    }
+}
+
+impl Settlement {
+    /// The mark that keeps a late signal from being obeyed; the pod object is kept until the outcome is recorded.
+    fn fence(attempt: u32) -> Settlement {
+        Settlement { mark: Some(attempt), hold: Hold::Keep, guards: Guards::default(), open: None }
+    }
+}
+
+impl Pod {
+    fn released(&self, mark: Option<u32>, open: Option<String>) -> Settlement {
+        Settlement { mark, hold: Hold::Release, guards: self.our_guards, open }
+    }
+
+    /// What a signal or a mark written to it must name.
+    pub fn at(&self) -> PodRef {
+        PodRef { name: self.name.clone(), uid: self.uid.clone(), resource_version: self.resource_version.clone() }
+    }
+}

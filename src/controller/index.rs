@@ -1,0 +1,247 @@
+//! Everything that is known of the cluster, by group: what watches and writes say goes in, snapshots come out.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::objects::GroupKey;
+use super::snapshot::{Live, Node, Pod, Record, RecordView, Snapshot, Workload};
+
+/// The known state of all groups and nodes.
+#[derive(Debug, Default)]
+pub struct Index {
+    groups: BTreeMap<GroupKey, Entry>,
+    nodes: HashMap<String, Node>,
+    /// Where a pod or workload was seen last, by UID: its label may have moved it.
+    homes: HashMap<String, GroupKey>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    pods: BTreeMap<String, Pod>,
+    workloads: BTreeMap<String, Workload>,
+    record: Option<Record>,
+    refused: bool,
+}
+
+impl Entry {
+    fn is_empty(&self) -> bool {
+        self.pods.is_empty() && self.workloads.is_empty() && self.record.is_none()
+    }
+}
+
+/// The groups that a change may concern.
+pub type Concerned = Vec<GroupKey>;
+
+impl Index {
+    /// A pod was seen. Nothing changes where a newer version of it is known.
+    pub fn put_pod(&mut self, key: GroupKey, pod: Pod) -> Concerned {
+        let mut concerned = self.leave(&pod.uid, &key);
+        let pods = &mut self.groups.entry(key.clone()).or_default().pods;
+        match pods.get(&pod.uid) {
+            Some(known) if is_older(&pod.resource_version, &known.resource_version) => return concerned,
+            Some(known) if *known == pod => return concerned,
+            _ => {}
+        }
+        self.homes.insert(pod.uid.clone(), key.clone());
+        pods.insert(pod.uid.clone(), pod);
+        concerned.push(key);
+        concerned
+    }
+
+    /// A workload was seen.
+    pub fn put_workload(&mut self, key: GroupKey, workload: Workload) -> Concerned {
+        let mut concerned = self.leave(&workload.uid, &key);
+        self.homes.insert(workload.uid.clone(), key.clone());
+        let known =
+            self.groups.entry(key.clone()).or_default().workloads.insert(workload.uid.clone(), workload.clone());
+        if known.as_ref() != Some(&workload) {
+            concerned.push(key);
+        }
+        concerned
+    }
+
+    /// A record was seen, or came back from a write of it. Nothing changes where a newer version of it is known.
+    pub fn put_record(&mut self, key: GroupKey, record: Record) -> Concerned {
+        let entry = self.groups.entry(key.clone()).or_default();
+        if let Some(known) = &entry.record {
+            let older = known.uid == record.uid && is_older(&record.resource_version, &known.resource_version);
+            if older || *known == record {
+                return Vec::new();
+            }
+        }
+        let owners: Vec<String> = record.owners.iter().map(|owner| owner.uid.clone()).collect();
+        entry.record = Some(record);
+        entry.refused = false;
+        // A group that one of its workloads moved to may wait for this record.
+        let mut concerned: Concerned =
+            owners.iter().filter_map(|uid| self.homes.get(uid)).filter(|home| **home != key).cloned().collect();
+        concerned.push(key);
+        concerned
+    }
+
+    /// The namespace takes no new objects.
+    pub fn refuse_record(&mut self, key: &GroupKey) {
+        if let Some(entry) = self.groups.get_mut(key) {
+            entry.refused = true;
+        }
+    }
+
+    /// A record is gone.
+    pub fn remove_record(&mut self, key: &GroupKey, uid: &str) -> Concerned {
+        let Some(entry) = self.groups.get_mut(key) else { return Vec::new() };
+        if entry.record.as_ref().is_none_or(|record| record.uid != uid) {
+            return Vec::new();
+        }
+        entry.record = None;
+        self.forget_if_empty(key);
+        vec![key.clone()]
+    }
+
+    /// A pod or workload is gone, or is ours no more.
+    pub fn remove(&mut self, uid: &str) -> Concerned {
+        let Some(key) = self.homes.remove(uid) else { return Vec::new() };
+        if let Some(entry) = self.groups.get_mut(&key) {
+            entry.pods.remove(uid);
+            entry.workloads.remove(uid);
+        }
+        self.forget_if_empty(&key);
+        vec![key]
+    }
+
+    /// A node was seen. Only what matters wakes those who have pods on it.
+    pub fn put_node(&mut self, name: String, node: Node) -> Concerned {
+        if self.nodes.get(&name) == Some(&node) {
+            return Vec::new();
+        }
+        let concerned = self.groups_on(&name);
+        self.nodes.insert(name, node);
+        concerned
+    }
+
+    /// A node is gone.
+    pub fn remove_node(&mut self, name: &str) -> Concerned {
+        match self.nodes.remove(name) {
+            Some(_) => self.groups_on(name),
+            None => Vec::new(),
+        }
+    }
+
+    /// After a complete list: forgets the pods that are not in it.
+    pub fn retain_pods(&mut self, listed: &std::collections::HashSet<String>) -> Concerned {
+        let gone: Vec<String> = self.uids(|entry| entry.pods.keys(), listed);
+        gone.iter().flat_map(|uid| self.remove(uid)).collect()
+    }
+
+    /// After a complete list: forgets the workloads that are not in it.
+    pub fn retain_workloads(&mut self, listed: &std::collections::HashSet<String>) -> Concerned {
+        let gone: Vec<String> = self.uids(|entry| entry.workloads.keys(), listed);
+        gone.iter().flat_map(|uid| self.remove(uid)).collect()
+    }
+
+    /// After a complete list: forgets the records that are not in it.
+    pub fn retain_records(&mut self, listed: &std::collections::HashSet<String>) -> Concerned {
+        let gone: Vec<(GroupKey, String)> = self
+            .groups
+            .iter()
+            .filter_map(|(key, entry)| Some((key.clone(), entry.record.as_ref()?.uid.clone())))
+            .filter(|(_, uid)| !listed.contains(uid))
+            .collect();
+        gone.iter().flat_map(|(key, uid)| self.remove_record(key, uid)).collect()
+    }
+
+    /// After a complete list: forgets the nodes that are not in it.
+    pub fn retain_nodes(&mut self, listed: &std::collections::HashSet<String>) -> Concerned {
+        let gone: Vec<String> = self.nodes.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+        gone.iter().flat_map(|name| self.remove_node(name)).collect()
+    }
+
+    /// Every group.
+    pub fn keys(&self) -> Concerned {
+        self.groups.keys().cloned().collect()
+    }
+
+    /// One group as it is known now; `None` where nothing is known of it.
+    pub fn snapshot(&self, key: &GroupKey, live: Live) -> Option<Snapshot> {
+        let entry = self.groups.get(key)?;
+        let mut workloads: Vec<Workload> = entry.workloads.values().cloned().collect();
+        workloads.sort_by(|a, b| a.name.cmp(&b.name));
+        let active =
+            entry.record.iter().filter_map(|record| record.status.as_ref()?.active.as_ref()?.node_name.as_ref());
+        let used = entry.pods.values().filter_map(|pod| pod.node.as_ref()).chain(active);
+        let nodes = used.filter_map(|name| Some((name.clone(), self.nodes.get(name)?.clone()))).collect();
+        Some(Snapshot {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            record: match &entry.record {
+                Some(record) => RecordView::Present(record.clone()),
+                None if entry.refused => RecordView::Refused,
+                None => RecordView::Missing,
+            },
+            elders: self.elders(key, &workloads),
+            workloads,
+            pods: entry.pods.values().cloned().collect(),
+            nodes,
+            live,
+        })
+    }
+
+    /// What a closure makes of every group's record, workloads and pods: for gauges.
+    pub fn survey(&self, mut see: impl FnMut(Option<&Record>, &mut dyn Iterator<Item = &Pod>)) {
+        for entry in self.groups.values() {
+            see(entry.record.as_ref(), &mut entry.pods.values());
+        }
+    }
+
+    fn elders(&self, key: &GroupKey, workloads: &[Workload]) -> Vec<Record> {
+        let first = GroupKey { namespace: key.namespace.clone(), name: String::new() };
+        let neighbours = self.groups.range(first..).take_while(|(other, _)| other.namespace == key.namespace);
+        neighbours
+            .filter(|(other, _)| *other != key)
+            .filter_map(|(_, entry)| entry.record.as_ref())
+            .filter(|record| workloads.iter().any(|workload| record.is_owned_by(&workload.uid)))
+            .cloned()
+            .collect()
+    }
+
+    fn groups_on(&self, node: &str) -> Concerned {
+        let on = |pod: &Pod| pod.node.as_deref() == Some(node) && !pod.is_open();
+        let active = |record: &Record| {
+            record
+                .status
+                .as_ref()
+                .and_then(|status| status.active.as_ref())
+                .is_some_and(|a| a.node_name.as_deref() == Some(node))
+        };
+        let concerned = |entry: &Entry| entry.pods.values().any(on) || entry.record.as_ref().is_some_and(active);
+        self.groups.iter().filter(|(_, entry)| concerned(entry)).map(|(key, _)| key.clone()).collect()
+    }
+
+    fn leave(&mut self, uid: &str, key: &GroupKey) -> Concerned {
+        match self.homes.get(uid) {
+            Some(home) if home != key => self.remove(uid),
+            _ => Vec::new(),
+        }
+    }
+
+    fn uids<'a, I: Iterator<Item = &'a String>>(
+        &'a self,
+        keys: impl Fn(&'a Entry) -> I,
+        listed: &std::collections::HashSet<String>,
+    ) -> Vec<String> {
+        self.groups.values().flat_map(keys).filter(|uid| !listed.contains(*uid)).cloned().collect()
+    }
+
+    fn forget_if_empty(&mut self, key: &GroupKey) {
+        if self.groups.get(key).is_some_and(Entry::is_empty) {
+            self.groups.remove(key);
+        }
+    }
+}
+
+/// Whether one version of an object is older than another of the same object. Versions are numbers that grow
+/// (Kubernetes, "API Concepts", resource versions, since 1.35); where they are not, what came last counts.
+fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
+    }
+}

@@ -1,0 +1,330 @@
+//! The parts of Kubernetes' objects that are read, and what they come to as plain values.
+//!
+//! Own types rather than whole Pods: of a pod in ten thousand, a few hundred bytes are kept, and an unknown value in a
+//! field that nobody needs can't stop the watch.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Node as KubeNode, Pod as KubePod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+
+use crate::contract::{CONDITION, Opened, POD_FINALIZER, Report, Signal, annotation, label, pod};
+use crate::group::WorkloadKind;
+use crate::migration::MigrationGate;
+use crate::settings::Policy;
+
+use super::snapshot::{AgentState, Exit, Guards, Node, Owner, Pod, PodPhase, Record, Workload};
+
+/// The label that says who made a record. Source: Kubernetes, "Recommended Labels".
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY`] on records that the controller made.
+pub const MANAGER: &str = "migration-gate";
+/// Set by hand on a node that is powered off. Source: Kubernetes, "Non-graceful node shutdown handling".
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+/// Taints of nodes that are about to be drained or removed: cordon, cluster autoscaler, Karpenter.
+const LEAVING: [&str; 4] = [
+    "node.kubernetes.io/unschedulable",
+    "ToBeDeletedByClusterAutoscaler",
+    "DeletionCandidateOfClusterAutoscaler",
+    "karpenter.sh/disrupted",
+];
+/// The reason of the pod garbage collector's DisruptionTarget condition. Source: pkg/controller/podgc.
+const DELETION_BY_POD_GC: &str = "DeletionByPodGC";
+
+/// A gated pod, as it is watched.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = KubePod)]
+pub struct PodObject {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: PodSpec,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpec {
+    node_name: Option<String>,
+    init_containers: Vec<Container>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Container {
+    name: String,
+    image: String,
+    command: Vec<String>,
+    args: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodStatus {
+    phase: String,
+    conditions: Vec<PodCondition>,
+    init_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodCondition {
+    #[serde(rename = "type")]
+    type_: String,
+    status: String,
+    reason: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatus {
+    name: String,
+    state: ContainerState,
+    last_state: ContainerState,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ContainerState {
+    running: Option<serde::de::IgnoredAny>,
+    terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Terminated {
+    #[serde(rename = "containerID")]
+    container_id: String,
+    reason: String,
+    message: String,
+}
+
+/// A workload, as it is watched.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = Deployment)]
+pub struct DeploymentObject {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: DeploymentSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct DeploymentSpec {
+    template: PodTemplate,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodTemplate {
+    metadata: ObjectMeta,
+    spec: PodSpec,
+}
+
+/// A node, as it is watched.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = KubeNode)]
+pub struct NodeObject {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: NodeSpec,
+    #[serde(default)]
+    status: NodeStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct NodeSpec {
+    taints: Vec<Taint>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Taint {
+    key: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct NodeStatus {
+    conditions: Vec<PodCondition>,
+}
+
+/// Where an object belongs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey {
+    /// The namespace.
+    pub namespace: String,
+    /// The name of the group's record.
+    pub name: String,
+}
+
+impl PodObject {
+    /// The group and the facts; `None` for a pod that isn't gated (any more).
+    pub fn facts(&self) -> Option<(GroupKey, Pod)> {
+        let (labels, annotations) = (self.metadata.labels.as_ref()?, self.metadata.annotations.as_ref());
+        let key = group_key(&self.metadata, labels.get(label::GATE)?)?;
+        let uid = self.metadata.uid.clone()?;
+        let fingerprint = labels.get(label::MIGRATION).cloned().unwrap_or_default();
+        let said = |key: &str| annotations.and_then(|annotations| annotations.get(key));
+        let signal = said(annotation::SIGNAL).and_then(|text| serde_json::from_str::<Signal>(text).ok());
+        let opened = said(annotation::OPENED).and_then(|text| serde_json::from_str::<Opened>(text).ok());
+        let guards = annotations.into_iter().flatten().map(|(key, _)| key.as_str());
+        let agent = self.agent_status();
+        let pod = Pod {
+            name: self.metadata.name.clone()?,
+            resource_version: self.metadata.resource_version.clone().unwrap_or_default(),
+            created: self.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            deleting: self.metadata.deletion_timestamp.is_some(),
+            phase: self.phase(),
+            node: self.spec.node_name.clone(),
+            signal: signal.filter(|signal| signal.pod_uid() == uid),
+            passed: opened.is_some_and(|opened| opened.pod_uid == uid && opened.migration == fingerprint),
+            gate_open: holds(&self.status.conditions, CONDITION),
+            held: self.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == POD_FINALIZER),
+            guards: Guards::among(guards),
+            our_guards: Guards::among(said(annotation::GUARDS).into_iter().flat_map(|keys| keys.split(','))),
+            agent: agent.map_or(AgentState::Waiting, |status| {
+                match (&status.state.running, &status.state.terminated) {
+                    (Some(_), _) => AgentState::Running,
+                    (None, Some(terminated)) => AgentState::Exited(terminated.facts()),
+                    (None, None) => AgentState::Waiting,
+                }
+            }),
+            agent_before: agent.and_then(|status| status.last_state.terminated.as_ref()).map(Terminated::facts),
+            uid,
+            fingerprint,
+        };
+        Some((key, pod))
+    }
+
+    fn phase(&self) -> PodPhase {
+        let collected = self.status.conditions.iter().any(|condition| {
+            condition.type_ == "DisruptionTarget"
+                && condition.status == "True"
+                && condition.reason == DELETION_BY_POD_GC
+        });
+        match self.status.phase.as_str() {
+            "Failed" | "Succeeded" if collected => PodPhase::Collected,
+            "Failed" | "Succeeded" => PodPhase::Ended,
+            "Running" => PodPhase::Running,
+            _ => PodPhase::Pending,
+        }
+    }
+
+    fn agent_status(&self) -> Option<&ContainerStatus> {
+        let name = &agent_container(&self.spec)?.name;
+        self.status.init_container_statuses.iter().find(|status| status.name == *name)
+    }
+}
+
+/// The init container that the agent runs in: ours, or a wrapped one.
+fn agent_container(spec: &PodSpec) -> Option<&Container> {
+    spec.init_containers.iter().find(|container| container.command.first().is_some_and(|path| path == pod::AGENT_PATH))
+}
+
+impl Terminated {
+    fn facts(&self) -> Exit {
+        let report = Report::parse(&self.message);
+        let tail = match &report {
+            Some(_) => self.message.split_once('\n').map_or("", |(_, tail)| tail),
+            None => self.message.as_str(),
+        };
+        Exit {
+            real: !self.container_id.is_empty(),
+            out_of_memory: self.reason == "OOMKilled",
+            report,
+            tail: super::record::cut_front(tail, super::record::TAIL_BYTES).to_owned(),
+        }
+    }
+}
+
+impl DeploymentObject {
+    /// The group and the facts; `None` for a workload that isn't injected (any more).
+    pub fn facts(&self) -> Option<(GroupKey, Workload)> {
+        let labels = self.spec.template.metadata.labels.as_ref()?;
+        let key = group_key(&self.metadata, labels.get(label::GATE)?)?;
+        let annotations: BTreeMap<String, String> = self.metadata.annotations.clone().unwrap_or_default();
+        let agent = agent_container(&self.spec.template.spec);
+        let command = agent.map_or(&[][..], |agent| {
+            let start = agent.args.iter().position(|arg| arg == "--").map_or(0, |at| at + 1);
+            &agent.args[start..]
+        });
+        let workload = Workload {
+            name: self.metadata.name.clone()?,
+            uid: self.metadata.uid.clone()?,
+            generation: self.metadata.generation.unwrap_or_default(),
+            deleting: self.metadata.deletion_timestamp.is_some(),
+            fingerprint: labels.get(label::MIGRATION)?.clone(),
+            image: agent.map(|agent| agent.image.clone()).unwrap_or_default(),
+            command: command.join(" "),
+            revision: annotations.get(annotation::REVISION).cloned(),
+            policy: Policy::of(&annotations).map_err(|error| error.to_string()),
+        };
+        Some((key, workload))
+    }
+}
+
+impl NodeObject {
+    /// The name and the facts.
+    pub fn facts(&self) -> Option<(String, Node)> {
+        let tainted = |keys: &[&str]| self.spec.taints.iter().any(|taint| keys.contains(&taint.key.as_str()));
+        let node = Node {
+            uid: self.metadata.uid.clone()?,
+            ready: holds(&self.status.conditions, "Ready"),
+            out_of_service: tainted(&[OUT_OF_SERVICE]),
+            leaving: tainted(&LEAVING),
+        };
+        Some((self.metadata.name.clone()?, node))
+    }
+}
+
+/// The facts of a record.
+pub fn record_facts(gate: &MigrationGate) -> Option<(GroupKey, Record)> {
+    let metadata = &gate.metadata;
+    let name = metadata.name.clone()?;
+    let key = GroupKey { namespace: metadata.namespace.clone()?, name: name.clone() };
+    let owner = |owner: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference| Owner {
+        api_version: owner.api_version.clone(),
+        kind: owner.kind.clone(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+    };
+    let record = Record {
+        name,
+        uid: metadata.uid.clone()?,
+        resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        generation: metadata.generation,
+        deleting: metadata.deletion_timestamp.is_some(),
+        managed: metadata.labels.iter().flatten().any(|(key, value)| key == MANAGED_BY && value == MANAGER),
+        finalizers: metadata.finalizers.clone().unwrap_or_default(),
+        owners: metadata.owner_references.iter().flatten().map(owner).collect(),
+        overrides: gate.spec.overrides.clone(),
+        status: gate.status.clone(),
+    };
+    Some((key, record))
+}
+
+impl Owner {
+    /// The owner that a workload is.
+    pub fn of(workload: &Workload) -> Owner {
+        Owner {
+            api_version: WorkloadKind::Deployment.api_version().to_owned(),
+            kind: WorkloadKind::Deployment.kind().to_owned(),
+            name: workload.name.clone(),
+            uid: workload.uid.clone(),
+        }
+    }
+}
+
+fn group_key(metadata: &ObjectMeta, gate: &str) -> Option<GroupKey> {
+    Some(GroupKey { namespace: metadata.namespace.clone()?, name: gate.to_owned() })
+}
+
+fn holds(conditions: &[PodCondition], type_: &str) -> bool {
+    conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+}

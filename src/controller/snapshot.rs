@@ -1,0 +1,327 @@
+//! What [`decide`](super::decide) looks at: one group as plain values, with nothing behind them.
+//!
+//! The values come from watches, each of which may be late by its own amount. That is safe because every write that
+//! matters carries the resourceVersion that it was decided on. What must not be late is asked for explicitly and
+//! arrives as [`Live`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::contract::{RECORD_FINALIZER, Report, Signal, annotation};
+use crate::migration::{MigrationGateStatus, Override};
+use crate::settings::Policy;
+
+/// One group at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The namespace of everything here.
+    pub namespace: String,
+    /// The name of the group's record, and the value of its pods' gate label.
+    pub name: String,
+    /// The record.
+    pub record: RecordView,
+    /// The workloads whose current template belongs to the group, by name.
+    pub workloads: Vec<Workload>,
+    /// The group's pods, by name.
+    pub pods: Vec<Pod>,
+    /// The nodes that the pods and the active attempt are on, by name. One that is missing here has no Node object.
+    pub nodes: BTreeMap<String, Node>,
+    /// Other records that a workload of this group belonged to.
+    pub elders: Vec<Record>,
+    /// What was asked for in the last round, fresh from the API server.
+    pub live: Live,
+}
+
+/// What is known of the group's record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RecordView {
+    /// There is none.
+    Missing,
+    /// There is none, and the namespace takes no new objects: it is being deleted.
+    Refused,
+    /// Here it is.
+    Present(Record),
+}
+
+/// A record as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// What a write of it must name.
+    pub resource_version: String,
+    /// The generation of its spec.
+    pub generation: Option<i64>,
+    /// It is being deleted, and a finalizer keeps it.
+    pub deleting: bool,
+    /// It was made by the controller, not by a person.
+    pub managed: bool,
+    /// Its finalizers.
+    pub finalizers: Vec<String>,
+    /// Its owners.
+    pub owners: Vec<Owner>,
+    /// The operators' orders.
+    pub overrides: Vec<Override>,
+    /// What is recorded; `None` where nothing ever was.
+    pub status: Option<MigrationGateStatus>,
+}
+
+/// An owner of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Its API version.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// A workload whose current template belongs to the group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// The fingerprint of its current template.
+    pub fingerprint: String,
+    /// The image that the migration runs in.
+    pub image: String,
+    /// The migration's command, for people.
+    pub command: String,
+    /// The user's revision text.
+    pub revision: Option<String>,
+    /// Its live settings, or why they can't be read.
+    pub policy: Result<Policy, String>,
+}
+
+/// A pod that carries the group's label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// What a signal or a mark written to it must name.
+    pub resource_version: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// The fingerprint of its migration.
+    pub fingerprint: String,
+    /// It has a deletionTimestamp.
+    pub deleting: bool,
+    /// Where it stands.
+    pub phase: PodPhase,
+    /// The node that it was bound to.
+    pub node: Option<String>,
+    /// The signal for this very pod; one that names another UID counts as none.
+    pub signal: Option<Signal>,
+    /// It has the pass for this very pod and migration.
+    pub passed: bool,
+    /// Its gate condition is True.
+    pub gate_open: bool,
+    /// It has our finalizer.
+    pub held: bool,
+    /// The guards against eviction that it has, whoever set them.
+    pub guards: Guards,
+    /// Those of them that came with a signal, and go when it is settled.
+    pub our_guards: Guards,
+    /// Its agent's container.
+    pub agent: AgentState,
+    /// How the agent's previous container ended.
+    pub agent_before: Option<Exit>,
+}
+
+/// Annotations that ask others to leave the pod alone, as a set. A user's own are neither overwritten nor removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Guards(u8);
+
+impl Guards {
+    /// Every guard: the annotation's key and the value that a signal gives it.
+    pub const ALL: [(&'static str, &'static str); 3] = [
+        (annotation::POD_DELETION_COST, "2147483647"),
+        (annotation::SAFE_TO_EVICT, "false"),
+        (annotation::DO_NOT_DISRUPT, "true"),
+    ];
+
+    /// The guards among these annotation keys.
+    pub fn among<'a>(keys: impl IntoIterator<Item = &'a str>) -> Guards {
+        let bit = |key: &str| Guards::ALL.iter().position(|(guard, _)| *guard == key).map_or(0, |at| 1 << at);
+        Guards(keys.into_iter().fold(0, |bits, key| bits | bit(key)))
+    }
+
+    /// The guards that are not in this set.
+    pub fn missing(self) -> Guards {
+        Guards(!self.0 & 0b111)
+    }
+
+    /// Keys and values.
+    pub fn entries(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        Guards::ALL.into_iter().enumerate().filter(move |(at, _)| self.0 & (1 << at) != 0).map(|(_, guard)| guard)
+    }
+}
+
+/// A pod's phase, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PodPhase {
+    /// Its init containers have not all ended.
+    Pending,
+    /// Its containers run.
+    Running,
+    /// The kubelet said that it ended, for good.
+    Ended,
+    /// The pod garbage collector said that it ended, because its node is gone. It knows nothing of its processes.
+    Collected,
+}
+
+/// The agent's container.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AgentState {
+    /// It was not started yet, or waits to be started again.
+    Waiting,
+    /// It runs.
+    Running,
+    /// It ended.
+    Exited(Exit),
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Exit {
+    /// The kubelet named the container: this state is not made up.
+    pub real: bool,
+    /// The kernel killed it for its memory.
+    pub out_of_memory: bool,
+    /// What it said.
+    pub report: Option<Report>,
+    /// The last lines of its output.
+    pub tail: String,
+}
+
+/// A node, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    /// Its UID.
+    pub uid: String,
+    /// Its kubelet reports it Ready.
+    pub ready: bool,
+    /// It has the taint `node.kubernetes.io/out-of-service`.
+    pub out_of_service: bool,
+    /// It is about to be drained or removed: cordoned, or tainted by an autoscaler.
+    pub leaving: bool,
+}
+
+/// Answers to [`Action::Look`](super::decide::Action::Look), read from the API server after the question was asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Live {
+    /// The runner's pod.
+    pub runner: Option<Found<Pod>>,
+    /// The runner's node.
+    pub node: Option<Found<LiveNode>>,
+    /// All pods of the group.
+    pub pods: Option<Vec<Pod>>,
+}
+
+/// The answer to a live GET.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Found<T> {
+    /// There is no such object, or only one with another UID.
+    Gone,
+    /// Here it is.
+    Here(T),
+}
+
+/// A node, and how long its heartbeat has been seen not to change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LiveNode {
+    /// The node.
+    pub node: Node,
+    /// How long, by this process's own monotonic clock, its Lease was seen unchanged.
+    pub silent_for: Duration,
+}
+
+impl Snapshot {
+    /// The pod with this UID, as cached.
+    pub fn pod(&self, uid: &str) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.uid == uid)
+    }
+
+    /// The workloads whose current template asks for this migration.
+    pub fn workloads_of<'a>(&'a self, fingerprint: &'a str) -> impl Iterator<Item = &'a Workload> {
+        self.workloads.iter().filter(move |workload| workload.fingerprint == fingerprint && !workload.deleting)
+    }
+
+    /// How many pods wait for their gate.
+    pub fn waiting(&self) -> u32 {
+        let waiting = self.pods.iter().filter(|pod| pod.is_alive() && !pod.is_open()).count();
+        u32::try_from(waiting).unwrap_or(u32::MAX)
+    }
+}
+
+impl Record {
+    /// It has our finalizer.
+    pub fn is_protected(&self) -> bool {
+        self.finalizers.iter().any(|finalizer| finalizer == RECORD_FINALIZER)
+    }
+
+    /// It is owned by the object with this UID.
+    pub fn is_owned_by(&self, uid: &str) -> bool {
+        self.owners.iter().any(|owner| owner.uid == uid)
+    }
+}
+
+impl Pod {
+    /// It is neither being deleted nor ended.
+    pub fn is_alive(&self) -> bool {
+        !self.deleting && !self.is_terminal()
+    }
+
+    /// Somebody declared it ended: the kubelet, which knows, or the garbage collector, which doesn't.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.phase, PodPhase::Ended | PodPhase::Collected)
+    }
+
+    /// It has all that opening writes.
+    pub fn is_open(&self) -> bool {
+        self.passed && self.gate_open
+    }
+
+    /// The attempt that its run signal names.
+    pub fn running_attempt(&self) -> Option<u32> {
+        match &self.signal {
+            Some(Signal::Run(run)) => Some(run.attempt),
+            _ => None,
+        }
+    }
+
+    /// The attempt that its mark names.
+    pub fn settled_attempt(&self) -> Option<u32> {
+        match &self.signal {
+            Some(Signal::Settled(settled)) => Some(settled.attempt),
+            _ => None,
+        }
+    }
+
+    /// What its agent said of this attempt, newest container first, with the last lines of its output.
+    pub fn report(&self, attempt: u32) -> Option<(&Report, &Exit)> {
+        let now = match &self.agent {
+            AgentState::Exited(exit) => Some(exit),
+            _ => None,
+        };
+        now.into_iter().chain(&self.agent_before).find_map(|exit| {
+            let report = exit.report.as_ref()?;
+            (report.attempt() == attempt && report.pod_uid() == self.uid).then_some((report, exit))
+        })
+    }
+}
