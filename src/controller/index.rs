@@ -1,6 +1,6 @@
 //! Everything that is known of the cluster, by group: what watches and writes say goes in, snapshots come out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::objects::GroupKey;
 use super::snapshot::{Live, Node, Pod, Record, RecordView, Snapshot, Workload};
@@ -96,6 +96,13 @@ impl Index {
         vec![key.clone()]
     }
 
+    /// A record is gone, of which only the UID is known.
+    pub fn remove_record_by_uid(&mut self, uid: &str) -> Concerned {
+        let has = |entry: &Entry| entry.record.as_ref().is_some_and(|record| record.uid == uid);
+        let key = self.groups.iter().find(|(_, entry)| has(entry)).map(|(key, _)| key.clone());
+        key.map_or_else(Concerned::new, |key| self.remove_record(&key, uid))
+    }
+
     /// A pod or workload is gone, or is ours no more.
     pub fn remove(&mut self, uid: &str) -> Concerned {
         let Some(key) = self.homes.remove(uid) else { return Vec::new() };
@@ -118,7 +125,13 @@ impl Index {
     }
 
     /// A node is gone.
-    pub fn remove_node(&mut self, name: &str) -> Concerned {
+    pub fn remove_node_by_uid(&mut self, uid: &str) -> Concerned {
+        let gone: Vec<String> =
+            self.nodes.iter().filter(|(_, node)| node.uid == uid).map(|(name, _)| name.clone()).collect();
+        gone.iter().flat_map(|name| self.remove_node(name)).collect()
+    }
+
+    fn remove_node(&mut self, name: &str) -> Concerned {
         match self.nodes.remove(name) {
             Some(_) => self.groups_on(name),
             None => Vec::new(),
@@ -126,19 +139,19 @@ impl Index {
     }
 
     /// After a complete list: forgets the pods that are not in it.
-    pub fn retain_pods(&mut self, listed: &std::collections::HashSet<String>) -> Concerned {
+    pub fn retain_pods(&mut self, listed: &HashSet<String>) -> Concerned {
         let gone: Vec<String> = self.uids(|entry| entry.pods.keys(), listed);
         gone.iter().flat_map(|uid| self.remove(uid)).collect()
     }
 
     /// After a complete list: forgets the workloads that are not in it.
-    pub fn retain_workloads(&mut self, listed: &std::collections::HashSet<String>) -> Concerned {
+    pub fn retain_workloads(&mut self, listed: &HashSet<String>) -> Concerned {
         let gone: Vec<String> = self.uids(|entry| entry.workloads.keys(), listed);
         gone.iter().flat_map(|uid| self.remove(uid)).collect()
     }
 
     /// After a complete list: forgets the records that are not in it.
-    pub fn retain_records(&mut self, listed: &std::collections::HashSet<String>) -> Concerned {
+    pub fn retain_records(&mut self, listed: &HashSet<String>) -> Concerned {
         let gone: Vec<(GroupKey, String)> = self
             .groups
             .iter()
@@ -149,8 +162,9 @@ impl Index {
     }
 
     /// After a complete list: forgets the nodes that are not in it.
-    pub fn retain_nodes(&mut self, listed: &std::collections::HashSet<String>) -> Concerned {
-        let gone: Vec<String> = self.nodes.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+    pub fn retain_nodes(&mut self, listed: &HashSet<String>) -> Concerned {
+        let gone: Vec<String> =
+            self.nodes.iter().filter(|(_, node)| !listed.contains(&node.uid)).map(|(name, _)| name.clone()).collect();
         gone.iter().flat_map(|name| self.remove_node(name)).collect()
     }
 
@@ -225,7 +239,7 @@ impl Index {
     fn uids<'a, I: Iterator<Item = &'a String>>(
         &'a self,
         keys: impl Fn(&'a Entry) -> I,
-        listed: &std::collections::HashSet<String>,
+        listed: &HashSet<String>,
     ) -> Vec<String> {
         self.groups.values().flat_map(keys).filter(|uid| !listed.contains(*uid)).cloned().collect()
     }

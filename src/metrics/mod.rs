@@ -17,8 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::admission::Decision;
 use crate::api_error::ApiFailure;
-use crate::contract::Outcome;
-use crate::migration::Phase;
+use crate::migration::{AttemptOutcome, Phase};
 
 pub use histogram::Durations;
 
@@ -253,7 +252,7 @@ pub struct ControllerMetrics {
     /// Migrations in the records by their phase.
     pub migrations: Per<Phase, Gauge>,
     /// Attempts that ended, by their outcome.
-    pub attempts: Per<Outcome, Counter>,
+    pub attempts: Per<AttemptOutcome, Counter>,
     /// Pods whose gate this process opened.
     pub gates_opened: Counter,
     /// Pods that wait for a migration now.
@@ -278,18 +277,23 @@ impl ControllerMetrics {
     }
 }
 
-impl Label for Outcome {
+impl Label for AttemptOutcome {
     const NAME: &'static str = "outcome";
-    const ALL: &'static [Outcome] =
-        &[Outcome::Succeeded, Outcome::Failed, Outcome::TimedOut, Outcome::Interrupted, Outcome::NotStarted];
+    const ALL: &'static [AttemptOutcome] = &[
+        AttemptOutcome::Succeeded,
+        AttemptOutcome::Failed,
+        AttemptOutcome::TimedOut,
+        AttemptOutcome::Interrupted,
+        AttemptOutcome::NotStarted,
+    ];
 
     fn value(self) -> &'static str {
         match self {
-            Outcome::Succeeded => "succeeded",
-            Outcome::Failed => "failed",
-            Outcome::TimedOut => "timed_out",
-            Outcome::Interrupted => "interrupted",
-            Outcome::NotStarted => "not_started",
+            AttemptOutcome::Succeeded => "succeeded",
+            AttemptOutcome::Failed => "failed",
+            AttemptOutcome::TimedOut => "timed_out",
+            AttemptOutcome::Interrupted => "interrupted",
+            AttemptOutcome::NotStarted => "not_started",
         }
     }
 }
@@ -344,7 +348,7 @@ mod tests {
     #[test]
     fn labels_are_closed_sets() {
         closed::<AdmissionResult>();
-        closed::<Outcome>();
+        closed::<AttemptOutcome>();
         closed::<Phase>();
         closed::<ApiFailure>();
     }

@@ -1,0 +1,312 @@
+//! The only writer: carries out what was decided, and says how it went.
+//!
+//! Every body here is built from the decision alone. A write that lost a race is not repeated: the group is decided
+//! afresh from a newer read.
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use json_patch::{AddOperation, PatchOperation, ReplaceOperation, jsonptr::PointerBuf};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use crate::api_error::{ApiFailure, classify};
+use crate::contract::{CONDITION, Opened, POD_FINALIZER, RECORD_FINALIZER, Run, Settled, Signal, annotation, label};
+use crate::metrics::ControllerMetrics;
+use crate::migration::{MigrationGate, MigrationGateSpec, MigrationGateStatus};
+
+use super::decide::{Action, Hold, PodRef, RecordRef, Settlement};
+use super::objects::{GroupKey, MANAGED_BY, MANAGER, PodObject, record_facts};
+use super::snapshot::{Guards, Owner, Record, Workload};
+use super::watch::Cache;
+
+/// Passes that are under way at once for one group. The API server's own limit on one client's requests comes first.
+const PASSES_AT_ONCE: usize = 64;
+
+/// The writer.
+#[derive(Clone)]
+pub struct Writer {
+    /// The client.
+    pub client: Client,
+    /// What learns the result of each write at once, before a watch brings it.
+    pub cache: std::sync::Arc<Cache>,
+    /// What is counted.
+    pub metrics: std::sync::Arc<ControllerMetrics>,
+}
+
+/// How the writes went: the failures, by what they mean.
+pub type Failures = Vec<ApiFailure>;
+
+impl Writer {
+    /// Carries out the writes of one decision in their order; passes go at once, because they don't depend on each
+    /// other. Reads are left to [`live`](super::live).
+    pub async fn carry_out(&self, key: &GroupKey, actions: &[Action]) -> Failures {
+        let mut failures = Failures::new();
+        for action in actions.iter().filter(|action| !matches!(action, Action::Open(..) | Action::Look(_))) {
+            failures.extend(self.attempt(key, action).await);
+        }
+        let mut opens = actions.iter().filter(|action| matches!(action, Action::Open(..)));
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            under_way
+                .extend(opens.by_ref().take(PASSES_AT_ONCE - under_way.len()).map(|action| self.attempt(key, action)));
+            match under_way.next().await {
+                Some(failure) => failures.extend(failure),
+                None => break,
+            }
+        }
+        failures
+    }
+
+    async fn attempt(&self, key: &GroupKey, action: &Action) -> Option<ApiFailure> {
+        self.one(key, action).await.err().map(|error| self.explain(key, action, &error))
+    }
+
+    async fn one(&self, key: &GroupKey, action: &Action) -> Result<(), kube::Error> {
+        match action {
+            Action::CreateRecord(owners) => self.create_record(key, owners).await,
+            Action::Own(record, owners) => self.own(key, record, owners).await,
+            Action::Protect(record) => self.set_finalizer(key, record, Hold::Keep).await,
+            Action::Release(record) => self.set_finalizer(key, record, Hold::Release).await,
+            Action::Delete(record) => self.delete(key, record).await,
+            Action::WriteStatus(record, status) => self.write_status(key, record, status).await,
+            Action::Signal(pod, run, guards) => self.signal(key, pod, run, *guards).await,
+            Action::Settle(pod, settlement) => self.settle(key, pod, settlement).await,
+            Action::Open(pod, fingerprint) => self.open(key, pod, fingerprint).await,
+            Action::Look(_) => Ok(()),
+        }
+    }
+
+    fn explain(&self, key: &GroupKey, action: &Action, error: &kube::Error) -> ApiFailure {
+        let failure = classify(error);
+        self.metrics.api_errors.of(failure).inc();
+        if matches!((action, failure), (Action::CreateRecord(_), ApiFailure::NamespaceTerminating)) {
+            self.cache.update(|index| {
+                index.refuse_record(key);
+                vec![key.clone()]
+            });
+        }
+        match failure {
+            // Somebody else was faster, or the object is gone: the next decision knows.
+            ApiFailure::Conflict | ApiFailure::NotFound | ApiFailure::AlreadyExists => {}
+            _ => warn!(
+                namespace = key.namespace, record = key.name, %failure, action = name(action),
+                error = %crate::supervise::with_causes(error), "a write failed; it is decided afresh"
+            ),
+        }
+        failure
+    }
+
+    fn records(&self, key: &GroupKey) -> Api<MigrationGate> {
+        Api::namespaced(self.client.clone(), &key.namespace)
+    }
+
+    fn learn(&self, gate: &MigrationGate) {
+        if let Some((key, record)) = record_facts(gate) {
+            self.cache.update(|index| index.put_record(key, record));
+        }
+    }
+
+    async fn create_record(&self, key: &GroupKey, owners: &[Workload]) -> Result<(), kube::Error> {
+        let gate = MigrationGate {
+            metadata: ObjectMeta {
+                name: Some(key.name.clone()),
+                namespace: Some(key.namespace.clone()),
+                labels: Some([(MANAGED_BY.to_owned(), MANAGER.to_owned())].into()),
+                owner_references: Some(owners.iter().map(|owner| reference(&Owner::of(owner))).collect()),
+                ..ObjectMeta::default()
+            },
+            spec: MigrationGateSpec::default(),
+            status: None,
+        };
+        let made = self.records(key).create(&PostParams::default(), &gate).await?;
+        info!(namespace = key.namespace, record = key.name, "made the record");
+        self.learn(&made);
+        Ok(())
+    }
+
+    /// The record as it is known, if that is the version that was decided on.
+    fn known(&self, key: &GroupKey, at: &RecordRef) -> Option<Record> {
+        let snapshot = self.cache.index().snapshot(key, super::snapshot::Live::default())?;
+        match snapshot.record {
+            super::snapshot::RecordView::Present(record) if record.at() == *at => Some(record),
+            _ => None,
+        }
+    }
+
+    async fn own(&self, key: &GroupKey, at: &RecordRef, workloads: &[Workload]) -> Result<(), kube::Error> {
+        let Some(record) = self.known(key, at) else { return Ok(()) };
+        let mut owners: Vec<OwnerReference> = record.owners.iter().map(reference).collect();
+        owners.extend(workloads.iter().map(|workload| reference(&Owner::of(workload))));
+        self.patch_metadata(key, at, json!({ "ownerReferences": owners })).await
+    }
+
+    async fn set_finalizer(&self, key: &GroupKey, at: &RecordRef, hold: Hold) -> Result<(), kube::Error> {
+        let Some(record) = self.known(key, at) else { return Ok(()) };
+        let mut finalizers = record.finalizers;
+        finalizers.retain(|finalizer| finalizer != RECORD_FINALIZER);
+        if hold == Hold::Keep {
+            finalizers.push(RECORD_FINALIZER.to_owned());
+        }
+        self.patch_metadata(key, at, json!({ "finalizers": finalizers })).await
+    }
+
+    async fn patch_metadata(&self, key: &GroupKey, at: &RecordRef, mut metadata: Value) -> Result<(), kube::Error> {
+        metadata["uid"] = json!(at.uid);
+        metadata["resourceVersion"] = json!(at.resource_version);
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        let gate = self.records(key).patch(&at.name, &PatchParams::default(), &patch).await?;
+        self.learn(&gate);
+        Ok(())
+    }
+
+    async fn delete(&self, key: &GroupKey, at: &RecordRef) -> Result<(), kube::Error> {
+        let preconditions =
+            Preconditions { uid: Some(at.uid.clone()), resource_version: Some(at.resource_version.clone()) };
+        let params = DeleteParams::default().preconditions(preconditions);
+        self.records(key).delete(&at.name, &params).await?;
+        Ok(())
+    }
+
+    /// Replaces the whole status, or nothing. The changed resourceVersion in the patched object is what the API server
+    /// compares: another version answers 409.
+    async fn write_status(
+        &self,
+        key: &GroupKey,
+        at: &RecordRef,
+        status: &MigrationGateStatus,
+    ) -> Result<(), kube::Error> {
+        let status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+        let replace = |path: [&'static str; 2], value| {
+            PatchOperation::Replace(ReplaceOperation { path: PointerBuf::from_tokens(path), value })
+        };
+        let patch = json_patch::Patch(vec![
+            replace(["metadata", "uid"], json!(at.uid)),
+            replace(["metadata", "resourceVersion"], json!(at.resource_version)),
+            PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(["status"]), value: status }),
+        ]);
+        let params = PatchParams::default();
+        let gate = self.records(key).patch_status(&at.name, &params, &Patch::<()>::Json(patch)).await?;
+        self.learn(&gate);
+        Ok(())
+    }
+
+    async fn signal(&self, key: &GroupKey, at: &PodRef, run: &Run, guards: Guards) -> Result<(), kube::Error> {
+        let mut annotations: serde_json::Map<String, Value> =
+            guards.entries().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+        let ours: Vec<&str> = guards.entries().map(|(key, _)| key).collect();
+        annotations.insert(annotation::GUARDS.to_owned(), json!(ours.join(",")));
+        annotations.insert(annotation::SIGNAL.to_owned(), text(&Signal::Run(run.clone()))?);
+        let metadata = json!({
+            "uid": at.uid,
+            "resourceVersion": at.resource_version,
+            "annotations": annotations,
+            "labels": { label::ROLE: label::ROLE_RUNNER },
+            "finalizers": [POD_FINALIZER],
+        });
+        self.patch_pod(key, at, json!({ "metadata": metadata })).await
+    }
+
+    async fn settle(&self, key: &GroupKey, at: &PodRef, settlement: &Settlement) -> Result<(), kube::Error> {
+        let mut annotations = serde_json::Map::new();
+        if let Some(attempt) = settlement.mark {
+            let mark = Signal::Settled(Settled { pod_uid: at.uid.clone(), attempt });
+            annotations.insert(annotation::SIGNAL.to_owned(), text(&mark)?);
+        }
+        let mut metadata = json!({ "uid": at.uid, "resourceVersion": at.resource_version });
+        if settlement.hold == Hold::Release {
+            metadata["$deleteFromPrimitiveList/finalizers"] = json!([POD_FINALIZER]);
+            metadata["labels"] = json!({ label::ROLE: null });
+            annotations.insert(annotation::GUARDS.to_owned(), Value::Null);
+            annotations.extend(settlement.guards.entries().map(|(key, _)| (key.to_owned(), Value::Null)));
+        }
+        let mut body = json!({});
+        if let Some(fingerprint) = &settlement.open {
+            annotations.insert(annotation::OPENED.to_owned(), pass(at, fingerprint)?);
+            body["status"] = opened();
+        }
+        metadata["annotations"] = Value::Object(annotations);
+        body["metadata"] = metadata;
+        self.patch_pod(key, at, body).await?;
+        if settlement.open.is_some() {
+            self.metrics.gates_opened.inc();
+        }
+        Ok(())
+    }
+
+    async fn open(&self, key: &GroupKey, at: &PodRef, fingerprint: &str) -> Result<(), kube::Error> {
+        let annotations = json!({ annotation::OPENED: pass(at, fingerprint)? });
+        let body = json!({ "metadata": { "uid": at.uid, "annotations": annotations }, "status": opened() });
+        self.patch_pod(key, at, body).await?;
+        self.metrics.gates_opened.inc();
+        Ok(())
+    }
+
+    async fn patch_pod(&self, key: &GroupKey, at: &PodRef, body: Value) -> Result<(), kube::Error> {
+        let pods: Api<PodObject> = Api::namespaced(self.client.clone(), &key.namespace);
+        match pods.patch_status(&at.name, &PatchParams::default(), &Patch::Strategic(body)).await {
+            Ok(pod) => {
+                if let Some((key, facts)) = pod.facts() {
+                    self.cache.update(|index| index.put_pod(key, facts));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if classify(&error) == ApiFailure::NotFound {
+                    self.cache.update(|index| index.remove(&at.uid));
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn text(signal: &Signal) -> Result<Value, kube::Error> {
+    serde_json::to_string(signal).map(Value::String).map_err(kube::Error::SerdeError)
+}
+
+fn pass(at: &PodRef, fingerprint: &str) -> Result<Value, kube::Error> {
+    let opened = Opened { pod_uid: at.uid.clone(), migration: fingerprint.to_owned() };
+    serde_json::to_string(&opened).map(Value::String).map_err(kube::Error::SerdeError)
+}
+
+/// Conditions are merged by type, so that others' stay.
+fn opened() -> Value {
+    json!({ "conditions": [{
+        "type": CONDITION,
+        "status": "True",
+        "reason": "MigrationSucceeded",
+        "message": "the pod's migration succeeded or was marked so",
+        "lastTransitionTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    }] })
+}
+
+fn reference(owner: &Owner) -> OwnerReference {
+    OwnerReference {
+        api_version: owner.api_version.clone(),
+        kind: owner.kind.clone(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+        block_owner_deletion: None,
+        controller: None,
+    }
+}
+
+/// The action's name in logs.
+fn name(action: &Action) -> &'static str {
+    match action {
+        Action::CreateRecord(_) => "create-record",
+        Action::Own(..) => "own-record",
+        Action::Protect(_) => "protect-record",
+        Action::Release(_) => "release-record",
+        Action::Delete(_) => "delete-record",
+        Action::WriteStatus(..) => "write-status",
+        Action::Signal(..) => "signal-pod",
+        Action::Settle(..) => "settle-pod",
+        Action::Open(..) => "open-pod",
+        Action::Look(_) => "look",
+    }
+}

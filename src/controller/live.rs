@@ -1,0 +1,125 @@
+//! Reads that must not be late: answered by the API server now, not by a watch.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::ListParams;
+use kube::{Api, Client};
+
+use crate::contract::label;
+use crate::migration::Active;
+
+use super::evidence::Question;
+use super::objects::{GroupKey, NodeObject, PodObject};
+use super::snapshot::{Found, Live, LiveNode, Pod};
+use super::watch::Cache;
+
+/// The namespace of the Leases by which kubelets say that they live. Source: Kubernetes, "Leases", node heartbeats.
+const NODE_LEASES: &str = "kube-node-lease";
+
+/// The reader.
+#[derive(Clone)]
+pub struct Reader {
+    /// The client.
+    pub client: Client,
+    /// What learns what was read.
+    pub cache: Arc<Cache>,
+    /// The heartbeats seen so far.
+    pub heartbeats: Arc<Heartbeats>,
+}
+
+/// When each node's Lease was first seen as it is now, by this process's own monotonic clock: two machines' clocks are
+/// never compared.
+#[derive(Debug, Default)]
+pub struct Heartbeats(Mutex<HashMap<String, (String, Instant)>>);
+
+impl Heartbeats {
+    /// Notes what a node's Lease says now, and tells for how long it has been seen to say so.
+    fn silent_for(&self, node: &str, lease: String, now: Instant) -> Duration {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.get(node) {
+            Some((known, since)) if *known == lease => now.duration_since(*since),
+            _ => {
+                seen.insert(node.to_owned(), (lease, now));
+                Duration::ZERO
+            }
+        }
+    }
+}
+
+impl Reader {
+    /// Answers a question about a group.
+    ///
+    /// # Errors
+    /// The API server's, if one of the reads failed. Not finding an object is an answer.
+    pub async fn answer(
+        &self,
+        key: &GroupKey,
+        question: Question,
+        active: Option<&Active>,
+    ) -> Result<Live, kube::Error> {
+        let mut live = Live::default();
+        if question == Question::Pods {
+            live.pods = Some(self.pods(key).await?);
+        } else if let Some(active) = active {
+            // The pod is read last: what it says is at least as new as what the node says.
+            if question == Question::RunnerAndNode {
+                live.node = Some(self.node(active.node_name.as_deref().unwrap_or_default()).await?);
+            }
+            live.runner = Some(self.runner(key, active).await?);
+        }
+        Ok(live)
+    }
+
+    async fn pods(&self, key: &GroupKey) -> Result<Vec<Pod>, kube::Error> {
+        let pods: Api<PodObject> = Api::namespaced(self.client.clone(), &key.namespace);
+        let listed = pods.list(&ListParams::default().labels(&format!("{}={}", label::GATE, key.name))).await?;
+        Ok(listed.items.iter().filter_map(PodObject::facts).map(|(_, pod)| pod).collect())
+    }
+
+    async fn runner(&self, key: &GroupKey, active: &Active) -> Result<Found<Pod>, kube::Error> {
+        let pods: Api<PodObject> = Api::namespaced(self.client.clone(), &key.namespace);
+        let found = pods.get_opt(&active.pod_name).await?.and_then(|pod| pod.facts());
+        match found {
+            Some((key, pod)) if pod.uid == active.pod_uid => {
+                self.cache.update(|index| index.put_pod(key, pod.clone()));
+                Ok(Found::Here(pod))
+            }
+            _ => {
+                self.cache.update(|index| index.remove(&active.pod_uid));
+                Ok(Found::Gone)
+            }
+        }
+    }
+
+    async fn node(&self, name: &str) -> Result<Found<LiveNode>, kube::Error> {
+        let nodes: Api<NodeObject> = Api::all(self.client.clone());
+        let Some((_, node)) = nodes.get_opt(name).await?.and_then(|node| node.facts()) else {
+            return Ok(Found::Gone);
+        };
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), NODE_LEASES);
+        let lease = leases.get_opt(name).await?;
+        // A node without a Lease never renews it; that is silence, too, from when it was first seen.
+        let beat = lease.and_then(|lease| lease.metadata.resource_version).unwrap_or_default();
+        Ok(Found::Here(LiveNode { node, silent_for: self.heartbeats.silent_for(name, beat, Instant::now()) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_counted_from_the_last_change_that_was_seen() {
+        let heartbeats = Heartbeats::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(heartbeats.silent_for("a", "1".to_owned(), at(0)), Duration::ZERO);
+        assert_eq!(heartbeats.silent_for("a", "1".to_owned(), at(30)), Duration::from_secs(30));
+        assert_eq!(heartbeats.silent_for("b", "1".to_owned(), at(35)), Duration::ZERO);
+        assert_eq!(heartbeats.silent_for("a", "2".to_owned(), at(40)), Duration::ZERO);
+        assert_eq!(heartbeats.silent_for("a", "2".to_owned(), at(45)), Duration::from_secs(5));
+    }
+}

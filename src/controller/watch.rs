@@ -1,0 +1,202 @@
+//! The watches: they keep the index current and say which groups changed. Nothing is decided here.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Config, Event};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::api_error::classify_watch;
+use crate::contract::label;
+use crate::metrics::ControllerMetrics;
+use crate::migration::MigrationGate;
+use crate::supervise::Shutdown;
+
+use super::index::{Concerned, Index};
+use super::objects::{DeploymentObject, NodeObject, PodObject, record_facts};
+use super::queue::Queue;
+
+/// How often an API server that can't be reached is mentioned.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// What the watches share with those who work.
+#[derive(Debug, Default)]
+pub struct Cache {
+    index: Mutex<Index>,
+    /// The groups that changed.
+    pub queue: Queue,
+}
+
+impl Cache {
+    /// The index. It is held for the time of a look-up or a change, never across a request.
+    pub fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the index and queues the groups that this concerns.
+    pub fn update(&self, change: impl FnOnce(&mut Index) -> Concerned) {
+        let concerned = change(&mut self.index());
+        if !concerned.is_empty() {
+            self.queue.add(concerned);
+        }
+    }
+}
+
+/// Which of the watches have a complete first list. Before all have, nothing may be decided: a pod that isn't known
+/// yet would look like one that is gone.
+#[derive(Clone, Debug)]
+pub struct Synced(Arc<watch::Sender<usize>>);
+
+/// The number of watches.
+const WATCHES: usize = 4;
+
+impl Default for Synced {
+    fn default() -> Synced {
+        Synced(Arc::new(watch::Sender::new(0)))
+    }
+}
+
+impl Synced {
+    fn one_more(&self) {
+        self.0.send_modify(|count| *count += 1);
+    }
+
+    /// Whether every watch has its first list.
+    pub fn is_complete(&self) -> bool {
+        *self.0.borrow() >= WATCHES
+    }
+
+    /// Waits for the first list of every watch.
+    pub async fn complete(&self) {
+        // The sender lives as long as self does.
+        let _ = self.0.subscribe().wait_for(|count| *count >= WATCHES).await;
+    }
+}
+
+/// What the four watches need.
+#[derive(Clone)]
+pub struct Watching {
+    /// The client.
+    pub client: Client,
+    /// What they fill.
+    pub cache: Arc<Cache>,
+    /// Whom they tell of their first list.
+    pub synced: Synced,
+    /// What they count.
+    pub metrics: Arc<ControllerMetrics>,
+    /// When they end.
+    pub shutdown: Shutdown,
+}
+
+/// The watches never fail for good: they list again, with a back-off, until they are asked to end.
+pub type Never = std::convert::Infallible;
+
+impl Watching {
+    /// Watches the pods that carry the gate label.
+    pub async fn pods(self) -> Result<(), Never> {
+        let config = Config::default().labels(label::GATE);
+        let seen = |index: &mut Index, pod: &PodObject| match pod.facts() {
+            Some((key, facts)) => index.put_pod(key, facts),
+            None => Concerned::new(),
+        };
+        self.follow("pods", config, seen, Index::remove, Index::retain_pods).await
+    }
+
+    /// Watches the workloads that carry the gated label.
+    pub async fn deployments(self) -> Result<(), Never> {
+        let config = Config::default().labels(&format!("{}={}", label::GATED, label::GATED_TRUE));
+        let seen = |index: &mut Index, workload: &DeploymentObject| match workload.facts() {
+            Some((key, facts)) => index.put_workload(key, facts),
+            None => workload.meta().uid.as_deref().map_or_else(Concerned::new, |uid| index.remove(uid)),
+        };
+        self.follow("deployments", config, seen, Index::remove, Index::retain_workloads).await
+    }
+
+    /// Watches the records.
+    pub async fn records(self) -> Result<(), Never> {
+        let seen = |index: &mut Index, guarded: &DeserializeGuard<MigrationGate>| match &guarded.0 {
+            Ok(gate) => record_facts(gate).map_or_else(Concerned::new, |(key, record)| index.put_record(key, record)),
+            Err(invalid) => {
+                let name = invalid.metadata.name.as_deref().unwrap_or_default();
+                let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
+                warn!(namespace, record = name, error = %invalid.error, "this record can't be read; its group is left alone until it is mended");
+                Concerned::new()
+            }
+        };
+        let gone = |index: &mut Index, uid: &str| index.remove_record_by_uid(uid);
+        self.follow("migrationgates", Config::default(), seen, gone, Index::retain_records).await
+    }
+
+    /// Watches the nodes.
+    pub async fn nodes(self) -> Result<(), Never> {
+        let seen = |index: &mut Index, node: &NodeObject| match node.facts() {
+            Some((name, facts)) => index.put_node(name, facts),
+            None => Concerned::new(),
+        };
+        self.follow("nodes", Config::default(), seen, Index::remove_node_by_uid, Index::retain_nodes).await
+    }
+
+    async fn follow<K>(
+        self,
+        what: &'static str,
+        config: Config,
+        seen: impl Fn(&mut Index, &K) -> Concerned,
+        gone: impl Fn(&mut Index, &str) -> Concerned,
+        retain: impl Fn(&mut Index, &HashSet<String>) -> Concerned,
+    ) -> Result<(), Never>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let stream = watcher::watcher(Api::<K>::all(self.client.clone()), config).default_backoff();
+        let mut stream = std::pin::pin!(stream);
+        let mut listed = HashSet::new();
+        let mut first = true;
+        let mut complained: Option<Instant> = None;
+        loop {
+            let event = tokio::select! {
+                () = self.shutdown.requested() => return Ok(()),
+                event = stream.next() => event,
+            };
+            match event {
+                Some(Ok(Event::Init)) => listed.clear(),
+                Some(Ok(Event::InitApply(object))) => {
+                    listed.extend(object.meta().uid.clone());
+                    self.cache.update(|index| seen(index, &object));
+                }
+                Some(Ok(Event::InitDone)) => {
+                    self.cache.update(|index| retain(index, &listed));
+                    listed = HashSet::new();
+                    complained = None;
+                    if std::mem::take(&mut first) {
+                        info!(what, "the first list is complete");
+                        self.synced.one_more();
+                    }
+                }
+                Some(Ok(Event::Apply(object))) => self.cache.update(|index| seen(index, &object)),
+                Some(Ok(Event::Delete(object))) => {
+                    if let Some(uid) = &object.meta().uid {
+                        self.cache.update(|index| gone(index, uid));
+                    }
+                }
+                Some(Err(error)) => {
+                    let failure = classify_watch(&error);
+                    self.metrics.api_errors.of(failure).inc();
+                    if complained.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
+                        complained = Some(Instant::now());
+                        warn!(what, %failure, error = %crate::supervise::with_causes(&error), "the watch failed; it is tried again with a back-off");
+                    }
+                }
+                // The stream of a watcher has no end.
+                None => return Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The loop of the one that leads: takes a group that changed, decides, writes, and decides again until nothing is
+//! left to do. Groups don't wait for each other.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
+use kube::runtime::events::Recorder;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use crate::api_error::{ApiFailure, classify};
+use crate::migration::{MigrationGate, MigrationGateStatus};
+use crate::supervise::{Sentence, Shutdown};
+
+use super::apply::Writer;
+use super::decide::{Action, Decision, Rules, decide};
+use super::live::Reader;
+use super::objects::GroupKey;
+use super::snapshot::{Live, Owner, RecordView, Snapshot};
+use super::story;
+use super::watch::{Cache, Synced};
+
+/// Groups that are worked on at once.
+const GROUPS_AT_ONCE: usize = 64;
+/// Decisions for one group before the others have their turn again.
+const ROUNDS: usize = 32;
+/// The longest wait after a failed write: a pod that could open must not wait for a back-off that grew.
+const RETRY_MOST: Duration = Duration::from_secs(10);
+/// The wait after the first failed write, and after a lost race whose winner the watch is about to bring.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// How often an unanswered question is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// What works.
+#[derive(Clone)]
+pub struct Worker {
+    /// What is known.
+    pub cache: Arc<Cache>,
+    /// The writer.
+    pub writer: Writer,
+    /// The reader.
+    pub reader: Reader,
+    /// Where events go.
+    pub recorder: Recorder,
+    /// What the installation chose.
+    pub rules: Rules,
+}
+
+enum End {
+    /// Nothing is left to do before something changes.
+    Settled,
+    /// There is more to do, after this time.
+    Again(Duration),
+}
+
+impl Worker {
+    /// Works as long as the lease is held.
+    ///
+    /// # Errors
+    /// When a group's work panicked: a defect, after which nothing here is to be trusted.
+    pub async fn run(
+        self,
+        synced: Synced,
+        mut leading: watch::Receiver<bool>,
+        shutdown: Shutdown,
+    ) -> Result<(), Sentence> {
+        tokio::select! {
+            () = shutdown.requested() => return Ok(()),
+            () = synced.complete() => {}
+        }
+        loop {
+            tokio::select! {
+                () = shutdown.requested() => return Ok(()),
+                led = leading.wait_for(|leading| *leading) => {
+                    if led.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            let keys = self.cache.index().keys();
+            info!(groups = keys.len(), "leading");
+            self.cache.queue.add(keys);
+            self.lead(&mut leading, &shutdown).await?;
+        }
+    }
+
+    async fn lead(&self, leading: &mut watch::Receiver<bool>, shutdown: &Shutdown) -> Result<(), Sentence> {
+        let places = Arc::new(Semaphore::new(GROUPS_AT_ONCE));
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        loop {
+            let place = tokio::select! {
+                () = shutdown.requested() => break,
+                changed = leading.wait_for(|leading| !*leading) => {
+                    drop(changed);
+                    break;
+                }
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                    ended.map_err(|error| Sentence(format!("the work on a group panicked: {error}")))?;
+                    continue;
+                }
+                place = Arc::clone(&places).acquire_owned() => place,
+            };
+            // The semaphore is never closed.
+            let Ok(place) = place else { break };
+            let key = tokio::select! {
+                () = shutdown.requested() => break,
+                changed = leading.wait_for(|leading| !*leading) => {
+                    drop(changed);
+                    break;
+                }
+                key = self.cache.queue.next() => key,
+            };
+            let (worker, leading) = (self.clone(), leading.clone());
+            tasks.spawn(async move {
+                let end = worker.group(&key, &leading).await;
+                worker.cache.queue.done(&key);
+                if let End::Again(wait) = end {
+                    worker.cache.queue.add_at(key, Instant::now() + wait);
+                }
+                drop(place);
+            });
+        }
+        // What was begun is finished: a write that is under way is not lost, and it is safe beside another leader.
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(|error| Sentence(format!("the work on a group panicked: {error}")))?;
+        }
+        Ok(())
+    }
+
+    async fn group(&self, key: &GroupKey, leading: &watch::Receiver<bool>) -> End {
+        let mut live = Live::default();
+        for _ in 0..ROUNDS {
+            if !*leading.borrow() {
+                return End::Settled;
+            }
+            let Some(snapshot) = self.cache.index().snapshot(key, std::mem::take(&mut live)) else {
+                return End::Settled;
+            };
+            let now = Timestamp::now();
+            let Decision { actions, look_again_at } = decide(&snapshot, self.rules, now);
+            if actions.is_empty() {
+                return look_again_at.map_or(End::Settled, |at| End::Again(until(at, now)));
+            }
+            debug!(namespace = key.namespace, record = key.name, ?actions, "decided");
+            let failures = self.writer.carry_out(key, &actions).await;
+            if failures.is_empty() {
+                self.tell(&snapshot, &actions).await;
+            }
+            if let Some(wait) = wait_after(&failures) {
+                return End::Again(wait);
+            }
+            match self.look(key, &snapshot, &actions).await {
+                Ok(answers) => live = answers,
+                Err(wait) => return End::Again(wait),
+            }
+            // Only a question was asked, and the same answers were already there: time must pass.
+            let only_looked = actions.iter().all(|action| matches!(action, Action::Look(_)));
+            if only_looked && live == snapshot.live {
+                return End::Again(ASK_AGAIN);
+            }
+        }
+        End::Again(Duration::ZERO)
+    }
+
+    async fn look(&self, key: &GroupKey, snapshot: &Snapshot, actions: &[Action]) -> Result<Live, Duration> {
+        let Some(question) = actions.iter().find_map(|action| match action {
+            Action::Look(question) => Some(*question),
+            _ => None,
+        }) else {
+            return Ok(Live::default());
+        };
+        let active = match &snapshot.record {
+            RecordView::Present(record) => record.status.as_ref().and_then(|status| status.active.clone()),
+            RecordView::Refused | RecordView::Missing => snapshot.pods.iter().find_map(|pod| {
+                pod.running_attempt().map(|attempt| super::record::adopted(pod, attempt, Timestamp::now()))
+            }),
+        };
+        self.reader.answer(key, question, active.as_ref()).await.map_err(|error| {
+            let failure = classify(&error);
+            self.writer.metrics.api_errors.of(failure).inc();
+            warn!(namespace = key.namespace, record = key.name, %failure, error = %crate::supervise::with_causes(&error), "a read failed");
+            ASK_AGAIN
+        })
+    }
+
+    /// Tells what was written: a log line and an event for each thing that happened, none of them for each pod.
+    async fn tell(&self, snapshot: &Snapshot, actions: &[Action]) {
+        let RecordView::Present(record) = &snapshot.record else { return };
+        let before = record.status.clone().unwrap_or_default();
+        for action in actions {
+            let Action::WriteStatus(at, after) = action else { continue };
+            if at.name != snapshot.name {
+                continue;
+            }
+            self.count(&before, after);
+            for chapter in story::between(&before, after) {
+                let note = chapter.event.note.as_deref().unwrap_or_default();
+                info!(namespace = snapshot.namespace, record = snapshot.name, event = chapter.event.reason, "{note}");
+                for subject in subjects(snapshot, chapter.fingerprint.as_deref()) {
+                    if let Err(error) = self.recorder.publish(&chapter.event, &subject).await {
+                        let failure = classify(&error);
+                        self.writer.metrics.api_errors.of(failure).inc();
+                        debug!(namespace = snapshot.namespace, %failure, "an event could not be written");
+                    }
+                }
+            }
+        }
+    }
+
+    fn count(&self, before: &MigrationGateStatus, after: &MigrationGateStatus) {
+        let Some(active) = before.active.as_ref().filter(|_| after.active.is_none()) else { return };
+        let attempt = after.migration(&active.fingerprint).and_then(|migration| migration.attempts.last());
+        if let Some(attempt) = attempt {
+            self.writer.metrics.attempts.of(attempt.outcome).inc();
+        }
+    }
+}
+
+/// The workloads that an event is about; the record itself, where there is none.
+fn subjects(snapshot: &Snapshot, fingerprint: Option<&str>) -> Vec<ObjectReference> {
+    let asks =
+        |uid: &str| fingerprint.is_none_or(|fingerprint| snapshot.workloads_of(fingerprint).any(|w| w.uid == uid));
+    let workloads = snapshot.workloads.iter().filter(|workload| asks(&workload.uid)).map(|workload| {
+        let owner = Owner::of(workload);
+        (owner.api_version, owner.kind, owner.name, owner.uid)
+    });
+    let mut subjects: Vec<_> = workloads.collect();
+    if let (true, RecordView::Present(record)) = (subjects.is_empty(), &snapshot.record) {
+        let (version, kind) = (MigrationGate::api_version(&()).into_owned(), MigrationGate::kind(&()).into_owned());
+        subjects.push((version, kind, record.name.clone(), record.uid.clone()));
+    }
+    let reference = |(api_version, kind, name, uid)| ObjectReference {
+        api_version: Some(api_version),
+        kind: Some(kind),
+        name: Some(name),
+        namespace: Some(snapshot.namespace.clone()),
+        uid: Some(uid),
+        ..ObjectReference::default()
+    };
+    subjects.into_iter().map(reference).collect()
+}
+
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
+}
+
+/// How long to wait before deciding again, if any write failed.
+fn wait_after(failures: &[ApiFailure]) -> Option<Duration> {
+    let wait = |failure: &ApiFailure| match failure {
+        ApiFailure::Conflict | ApiFailure::NotFound | ApiFailure::AlreadyExists | ApiFailure::Expired => RETRY_FIRST,
+        ApiFailure::NamespaceTerminating => Duration::ZERO,
+        ApiFailure::Transient { retry_after } => retry_after.unwrap_or(Duration::from_secs(1)).min(RETRY_MOST),
+        ApiFailure::Forbidden | ApiFailure::Invalid | ApiFailure::Unreadable => RETRY_MOST,
+    };
+    failures.iter().map(wait).max()
+}
