@@ -132,7 +132,7 @@ impl Writer {
     fn known(&self, key: &GroupKey, at: &RecordRef) -> Option<Record> {
         let snapshot = self.cache.index().snapshot(key, super::snapshot::Live::default())?;
         match snapshot.record {
-            super::snapshot::RecordView::Present(record) if record.at() == *at => Some(record),
+            super::snapshot::RecordView::Present(record) if record.at() == *at => Some(*record),
             _ => None,
         }
     }

@@ -186,7 +186,7 @@ impl Index {
             namespace: key.namespace.clone(),
             name: key.name.clone(),
             record: match &entry.record {
-                Some(record) => RecordView::Present(record.clone()),
+                Some(record) => RecordView::Present(Box::new(record.clone())),
                 None if entry.refused => RecordView::Refused,
                 None => RecordView::Missing,
             },

@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod decide;
 pub mod evidence;
+mod gauges;
 pub mod index;
 pub mod lease;
 pub mod live;
@@ -18,3 +19,82 @@ pub mod standing;
 pub mod story;
 pub mod watch;
 pub mod work;
+
+#[cfg(test)]
+mod decide_rules;
+#[cfg(test)]
+mod evidence_rules;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::runtime::events::{Recorder, Reporter};
+
+use crate::health::Part;
+use crate::metrics::ControllerMetrics;
+use crate::supervise::{Shutdown, Supervisor};
+
+/// The name of the controller's Lease, and of the component in its events.
+pub const NAME: &str = "migration-gate-controller";
+
+/// What an installation chooses.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The namespace of the Lease.
+    pub namespace: String,
+    /// This process's name among the candidates; its pod's name, say.
+    pub identity: String,
+    /// What the installation takes for proof.
+    pub rules: decide::Rules,
+}
+
+/// Starts the controller's tasks under a supervisor. `ready` is set once every watch has its first list.
+pub fn start(options: Options, client: Client, metrics: ControllerMetrics, ready: Part, supervisor: &mut Supervisor) {
+    let shutdown = supervisor.shutdown().clone();
+    let metrics = Arc::new(metrics);
+    let cache = Arc::<watch::Cache>::default();
+    let synced = watch::Synced::default();
+    let watching = watch::Watching {
+        client: client.clone(),
+        cache: Arc::clone(&cache),
+        synced: synced.clone(),
+        metrics: Arc::clone(&metrics),
+        shutdown: shutdown.clone(),
+    };
+    supervisor.spawn("watch pods", watching.clone().pods());
+    supervisor.spawn("watch deployments", watching.clone().deployments());
+    supervisor.spawn("watch records", watching.clone().records());
+    supervisor.spawn("watch nodes", watching.nodes());
+
+    let identity = options.identity.clone();
+    let candidate = lease::Candidate::new(client.clone(), &options.namespace, NAME, identity.clone());
+    let leading = candidate.leading();
+    let reporter = Reporter { controller: NAME.to_owned(), instance: Some(identity) };
+    let worker = work::Worker {
+        cache: Arc::clone(&cache),
+        writer: apply::Writer { client: client.clone(), cache: Arc::clone(&cache), metrics: Arc::clone(&metrics) },
+        reader: live::Reader { client: client.clone(), cache: Arc::clone(&cache), heartbeats: Arc::default() },
+        recorder: Recorder::new(client, reporter),
+        rules: options.rules,
+    };
+    let gauges = gauges::Gauges { cache, metrics, leading: leading.clone(), synced: synced.clone(), ready };
+    supervisor.spawn("gauges", gauges.run(shutdown.clone()));
+    // The lease is let go of only after the last write: another leader then starts from where this one ended.
+    let worked = AtEnd(Shutdown::new());
+    supervisor.spawn("lease", candidate.run(worked.0.clone()));
+    supervisor.spawn("work", async move {
+        let _worked = worked;
+        worker.run(synced, leading, shutdown).await
+    });
+}
+
+/// Requests a shutdown when it is dropped: at the end of a task, however it ends.
+struct AtEnd(Shutdown);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        self.0.request();
+    }
+}

@@ -42,7 +42,7 @@ pub enum RecordView {
     /// There is none, and the namespace takes no new objects: it is being deleted.
     Refused,
     /// Here it is.
-    Present(Record),
+    Present(Box<Record>),
 }
 
 /// A record as it was read.

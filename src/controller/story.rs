@@ -101,17 +101,17 @@ fn held(before: &MigrationGateStatus, after: &MigrationGateStatus, story: &mut V
         };
         status.conditions.iter().find(holds).map(|condition| condition.reason.clone())
     };
-    if let Some(reason) = stalled(after).filter(|reason| stalled(before).as_ref() != Some(reason)) {
-        if after.phase != Some(Phase::Failed) {
-            let active = after.active.as_ref().map(|active| active.fingerprint.as_str());
-            story.push(chapter(
-                EventType::Warning,
-                "MigrationStalled",
-                after.last_attempt,
-                active,
-                format!("{reason}: {message}"),
-            ));
-        }
+    let stall = stalled(after).filter(|reason| stalled(before).as_ref() != Some(reason));
+    // A migration without attempts left was told of above.
+    if let Some(reason) = stall.filter(|_| after.phase != Some(Phase::Failed)) {
+        let active = after.active.as_ref().map(|active| active.fingerprint.as_str());
+        story.push(chapter(
+            EventType::Warning,
+            "MigrationStalled",
+            after.last_attempt,
+            active,
+            format!("{reason}: {message}"),
+        ));
     }
 }
 

@@ -1,0 +1,222 @@
+//! The evidence table, line by line.
+
+use crate::contract::{Outcome, Report, Trace};
+use crate::migration::AttemptOutcome;
+
+use super::evidence::{Evidence, NODE_SILENCE, NodeDeletion, Question, weigh};
+use super::snapshot::{AgentState, Exit, Found, Live, LiveNode, Node, Pod, PodPhase, Snapshot};
+use super::testing::{LONG, active, group, marked, node, pod, runner, running, silence, uid, verdict};
+
+fn weighed(pods: Vec<Pod>, bend: impl FnOnce(&mut Snapshot)) -> Evidence {
+    let mut snapshot = group(running("a", 3), pods);
+    bend(&mut snapshot);
+    weigh(&active("a", 3), &snapshot, NodeDeletion::Proves)
+}
+
+fn outcome(evidence: &Evidence) -> Option<AttemptOutcome> {
+    match evidence {
+        Evidence::Ended(ending) => Some(ending.outcome),
+        _ => None,
+    }
+}
+
+fn exited(exit: Exit) -> Pod {
+    Pod { agent: AgentState::Exited(exit), ..runner("a", 3) }
+}
+
+#[test]
+fn a_verdict_counts_as_it_says() {
+    for (said, recorded) in [
+        (Outcome::Succeeded, AttemptOutcome::Succeeded),
+        (Outcome::Failed, AttemptOutcome::Failed),
+        (Outcome::TimedOut, AttemptOutcome::TimedOut),
+        (Outcome::NotStarted, AttemptOutcome::NotStarted),
+    ] {
+        let now = weighed(vec![exited(verdict("a", 3, said))], |_| {});
+        assert_eq!(outcome(&now), Some(recorded), "{said:?} in the container's state");
+        let before = Pod { agent_before: Some(verdict("a", 3, said)), ..runner("a", 3) };
+        assert_eq!(outcome(&weighed(vec![before], |_| {})), Some(recorded), "{said:?} in its last state");
+    }
+}
+
+#[test]
+fn a_verdict_on_another_attempt_or_pod_says_nothing() {
+    for exit in [verdict("a", 2, Outcome::Succeeded), verdict("b", 3, Outcome::Succeeded)] {
+        assert_eq!(weighed(vec![exited(exit)], |_| {}), Evidence::Runs(None));
+    }
+}
+
+#[test]
+fn interrupted_in_a_pod_that_lives_is_a_crash_and_in_one_that_goes_a_disruption() {
+    let crashed = exited(verdict("a", 3, Outcome::Interrupted));
+    assert_eq!(outcome(&weighed(vec![crashed.clone()], |_| {})), Some(AttemptOutcome::Failed));
+    let deleted = Pod { deleting: true, ..crashed.clone() };
+    assert_eq!(outcome(&weighed(vec![deleted], |_| {})), Some(AttemptOutcome::Interrupted));
+    let evicted = Pod { phase: PodPhase::Ended, ..crashed };
+    assert_eq!(outcome(&weighed(vec![evicted], |_| {})), Some(AttemptOutcome::Interrupted));
+}
+
+#[test]
+fn a_container_that_ended_proves_nothing_in_a_pod_that_may_restart_it() {
+    let trace = Exit { report: Some(Report::Trace(Trace { attempt: 3, pod_uid: uid("a"), started: 0 })), ..silence() };
+    for exit in [silence(), trace, Exit { out_of_memory: true, ..silence() }] {
+        let terminated = exited(exit.clone());
+        assert_eq!(weighed(vec![terminated.clone()], |_| {}), Evidence::Runs(None), "{exit:?}");
+        let deleting = Pod { deleting: true, ..terminated };
+        assert_eq!(weighed(vec![deleting], |_| {}), Evidence::Runs(None), "{exit:?}, being deleted");
+    }
+}
+
+#[test]
+fn a_pod_that_the_kubelet_ended_proves_it_if_its_container_was_real() {
+    let ended = Pod { phase: PodPhase::Ended, ..exited(silence()) };
+    assert_eq!(outcome(&weighed(vec![ended], |_| {})), Some(AttemptOutcome::Interrupted));
+    let killed = Pod { phase: PodPhase::Ended, ..exited(Exit { out_of_memory: true, ..silence() }) };
+    assert_eq!(outcome(&weighed(vec![killed], |_| {})), Some(AttemptOutcome::Failed));
+    let synthesised = Pod { phase: PodPhase::Ended, ..exited(Exit { real: false, ..silence() }) };
+    assert!(matches!(weighed(vec![synthesised], |_| {}), Evidence::Held(_)));
+    let nothing = Pod { phase: PodPhase::Ended, agent: AgentState::Waiting, ..runner("a", 3) };
+    assert!(matches!(weighed(vec![nothing], |_| {}), Evidence::Held(_)));
+}
+
+#[test]
+fn what_the_garbage_collector_wrote_proves_nothing() {
+    let collected = Pod { phase: PodPhase::Collected, ..exited(silence()) };
+    assert!(matches!(weighed(vec![collected.clone()], |_| {}), Evidence::Held(_)));
+    let running = Pod { agent: AgentState::Running, ..collected };
+    assert!(matches!(weighed(vec![running], |_| {}), Evidence::Held(_)));
+}
+
+#[test]
+fn a_missing_pod_is_asked_for_before_it_is_believed() {
+    assert_eq!(weighed(vec![], |_| {}), Evidence::Ask(Question::Runner));
+    let gone = |snapshot: &mut Snapshot| snapshot.live.runner = Some(Found::Gone);
+    assert!(matches!(weighed(vec![], gone), Evidence::Held(_)), "it was signalled, so it may run");
+
+    let mut snapshot = group(running("a", 3), vec![]);
+    snapshot.live.runner = Some(Found::Gone);
+    let unsignalled = crate::migration::Active { signalled_at: None, ..active("a", 3) };
+    assert_eq!(outcome(&weigh(&unsignalled, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::NotStarted));
+}
+
+#[test]
+fn a_deleted_pod_without_our_finalizer_was_never_signalled() {
+    let deleting = Pod { deleting: true, ..pod("a") };
+    let mut snapshot = group(running("a", 3), vec![deleting.clone()]);
+    let unsignalled = crate::migration::Active { signalled_at: None, ..active("a", 3) };
+    assert_eq!(weigh(&unsignalled, &snapshot, NodeDeletion::Proves), Evidence::Ask(Question::Runner));
+    snapshot.live.runner = Some(Found::Here(deleting.clone()));
+    assert_eq!(outcome(&weigh(&unsignalled, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::NotStarted));
+    assert_eq!(weigh(&active("a", 3), &snapshot, NodeDeletion::Proves), Evidence::Runs(None), "it was signalled");
+    snapshot.live.runner = Some(Found::Here(Pod { deleting: true, ..runner("a", 3) }));
+    assert_eq!(weigh(&unsignalled, &snapshot, NodeDeletion::Proves), Evidence::Runs(None), "the finalizer is there");
+}
+
+fn live_node(node: Node, silent_for: std::time::Duration) -> Option<Found<LiveNode>> {
+    Some(Found::Here(LiveNode { node, silent_for }))
+}
+
+#[test]
+fn a_deleted_node_is_asked_for_and_fenced_off_before_it_counts() {
+    let no_node = |snapshot: &mut Snapshot| snapshot.nodes.clear();
+    assert_eq!(weighed(vec![runner("a", 3)], no_node), Evidence::Ask(Question::RunnerAndNode));
+    let live = Live { runner: Some(Found::Here(runner("a", 3))), node: Some(Found::Gone), pods: None };
+    let gone = |snapshot: &mut Snapshot| snapshot.live = live.clone();
+    assert!(matches!(weighed(vec![runner("a", 3)], gone), Evidence::Fence(_)));
+    assert_eq!(outcome(&weighed(vec![marked("a", 3)], |_| {})), Some(AttemptOutcome::Interrupted), "the fence stands");
+    let both = |snapshot: &mut Snapshot| {
+        snapshot.live = Live { runner: Some(Found::Gone), node: Some(Found::Gone), pods: None };
+    };
+    assert_eq!(outcome(&weighed(vec![], both)), Some(AttemptOutcome::Interrupted), "nothing is left to fence off");
+}
+
+#[test]
+fn the_live_node_counts_and_the_cached_one_only_asks() {
+    let still_there = |snapshot: &mut Snapshot| {
+        snapshot.nodes.clear();
+        snapshot.live = Live {
+            runner: Some(Found::Here(runner("a", 3))),
+            node: live_node(node(), LONG),
+            pods: None,
+        };
+    };
+    assert_eq!(weighed(vec![runner("a", 3)], still_there), Evidence::Runs(None));
+}
+
+#[test]
+fn another_node_under_the_name_is_a_deleted_node() {
+    let other = Node { uid: "another".to_owned(), ..node() };
+    let replaced = |snapshot: &mut Snapshot| {
+        snapshot.nodes.insert("node-1".to_owned(), other.clone());
+    };
+    assert_eq!(weighed(vec![runner("a", 3)], replaced), Evidence::Ask(Question::RunnerAndNode));
+    let live = |snapshot: &mut Snapshot| {
+        snapshot.live = Live {
+            runner: Some(Found::Here(runner("a", 3))),
+            node: live_node(other.clone(), LONG),
+            pods: None,
+        };
+    };
+    assert!(matches!(weighed(vec![runner("a", 3)], live), Evidence::Fence(_)));
+    // Where the record was rebuilt from its pods, only a missing name says anything.
+    let mut snapshot = group(running("a", 3), vec![runner("a", 3)]);
+    live(&mut snapshot);
+    let rebuilt = crate::migration::Active { node_uid: None, ..active("a", 3) };
+    assert_eq!(weigh(&rebuilt, &snapshot, NodeDeletion::Proves), Evidence::Runs(None));
+}
+
+#[test]
+fn a_deleted_node_proves_nothing_where_the_installation_says_so() {
+    let mut snapshot = group(running("a", 3), vec![runner("a", 3)]);
+    snapshot.nodes.clear();
+    assert_eq!(weigh(&active("a", 3), &snapshot, NodeDeletion::Ignored), Evidence::Runs(None));
+    snapshot.live = Live { runner: Some(Found::Here(runner("a", 3))), node: Some(Found::Gone), pods: None };
+    assert_eq!(weigh(&active("a", 3), &snapshot, NodeDeletion::Ignored), Evidence::Runs(None));
+}
+
+#[test]
+fn out_of_service_counts_with_not_ready_and_forty_seconds_of_silence_only() {
+    let off = Node { ready: false, out_of_service: true, ..node() };
+    let with = |node: Node, silent_for| {
+        weighed(vec![runner("a", 3)], |snapshot| {
+            snapshot.live = Live {
+                runner: Some(Found::Here(runner("a", 3))),
+                node: live_node(node, silent_for),
+                pods: None,
+            };
+        })
+    };
+    assert!(matches!(with(off.clone(), NODE_SILENCE), Evidence::Fence(_)));
+    assert!(matches!(with(off.clone(), NODE_SILENCE / 2), Evidence::Runs(Some(_))), "not silent for long enough");
+    assert_eq!(with(Node { ready: true, ..off.clone() }, LONG), Evidence::Runs(None), "the taint alone");
+    assert_eq!(with(Node { out_of_service: false, ..off.clone() }, LONG), Evidence::Runs(None), "NotReady alone");
+    let cached = |snapshot: &mut Snapshot| {
+        snapshot.nodes.insert("node-1".to_owned(), off.clone());
+    };
+    assert_eq!(weighed(vec![runner("a", 3)], cached), Evidence::Ask(Question::RunnerAndNode));
+    let not_ready = |snapshot: &mut Snapshot| {
+        snapshot.nodes.insert("node-1".to_owned(), Node { ready: false, ..node() });
+    };
+    assert_eq!(weighed(vec![runner("a", 3)], not_ready), Evidence::Runs(None), "NotReady does not even ask");
+}
+
+#[test]
+fn an_operators_word_counts_after_the_fence() {
+    let dead = crate::migration::Active { confirmed_dead: true, ..active("a", 3) };
+    let mut snapshot = group(running("a", 3), vec![runner("a", 3)]);
+    assert!(matches!(weigh(&dead, &snapshot, NodeDeletion::Proves), Evidence::Fence(_)));
+    snapshot.pods = vec![marked("a", 3)];
+    assert_eq!(outcome(&weigh(&dead, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::Interrupted));
+    snapshot.pods.clear();
+    snapshot.live.runner = Some(Found::Gone);
+    assert_eq!(outcome(&weigh(&dead, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::Interrupted));
+}
+
+#[test]
+fn a_verdict_goes_before_every_other_evidence() {
+    let dead = crate::migration::Active { confirmed_dead: true, ..active("a", 3) };
+    let succeeded = Pod { phase: PodPhase::Collected, ..exited(verdict("a", 3, Outcome::Succeeded)) };
+    let mut snapshot = group(running("a", 3), vec![succeeded]);
+    snapshot.nodes.clear();
+    assert_eq!(outcome(&weigh(&dead, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::Succeeded));
+}

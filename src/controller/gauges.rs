@@ -1,0 +1,65 @@
+//! What the metrics say of the present: counted from the index now and then, so that nothing on the path counts.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::health::Part;
+use crate::metrics::{ControllerMetrics, Label};
+use crate::migration::Phase;
+use crate::supervise::Shutdown;
+
+use super::watch::{Cache, Synced};
+
+/// How often the gauges are brought up to date; scrapes are rarer.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// What is counted, and where.
+pub(super) struct Gauges {
+    pub(super) cache: Arc<Cache>,
+    pub(super) metrics: Arc<ControllerMetrics>,
+    pub(super) leading: watch::Receiver<bool>,
+    pub(super) synced: Synced,
+    pub(super) ready: Part,
+}
+
+impl Gauges {
+    /// Counts until the shutdown.
+    pub(super) async fn run(self, shutdown: Shutdown) -> Result<(), Infallible> {
+        tokio::select! {
+            () = shutdown.requested() => return Ok(()),
+            () = self.synced.complete() => self.ready.set(true),
+        }
+        loop {
+            self.count();
+            tokio::select! {
+                () = shutdown.requested() => break,
+                () = tokio::time::sleep(PERIOD) => {}
+            }
+        }
+        self.ready.set(false);
+        self.metrics.leader.set(0);
+        Ok(())
+    }
+
+    fn count(&self) {
+        let mut phases = vec![0; Phase::ALL.len()];
+        let mut waiting = 0;
+        self.cache.index().survey(|record, pods| {
+            waiting += pods.filter(|pod| pod.is_alive() && !pod.is_open()).count();
+            let status = record.and_then(|record| record.status.as_ref());
+            for migration in status.into_iter().flat_map(|status| &status.migrations) {
+                if let Some(at) = Phase::ALL.iter().position(|phase| *phase == migration.phase) {
+                    phases[at] += 1;
+                }
+            }
+        });
+        for (phase, count) in Phase::ALL.iter().zip(phases) {
+            self.metrics.migrations.of(*phase).set(count);
+        }
+        self.metrics.waiting_pods.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.metrics.leader.set(i64::from(*self.leading.borrow()));
+    }
+}

@@ -1,0 +1,210 @@
+//! Small builders for the tests of the pure core: a group as it usually is, to be bent by each test.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::contract::{Outcome, RECORD_FINALIZER, Report, Run, Settled, Signal, Verdict};
+use crate::migration::{Active, MigrationGateStatus};
+use crate::settings::Policy;
+
+use super::decide::{Action, Decision, Rules, decide};
+use super::evidence::NodeDeletion;
+use super::snapshot::{AgentState, Exit, Guards, Live, Node, Owner, Pod, PodPhase, Record, RecordView, Snapshot, Workload};
+
+pub(super) const FP: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const OLD_FP: &str = "fedcba9876543210fedcba9876543210";
+pub(super) const RULES: Rules = Rules { node_deletion: NodeDeletion::Proves };
+
+pub(super) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).expect("a second of this century")
+}
+
+/// A pod whose agent runs and waits.
+pub(super) fn pod(name: &str) -> Pod {
+    Pod {
+        name: name.to_owned(),
+        uid: uid(name),
+        resource_version: "10".to_owned(),
+        created: at(0),
+        fingerprint: FP.to_owned(),
+        deleting: false,
+        phase: PodPhase::Pending,
+        node: Some("node-1".to_owned()),
+        signal: None,
+        passed: false,
+        gate_open: false,
+        held: false,
+        guards: Guards::default(),
+        our_guards: Guards::default(),
+        agent: AgentState::Running,
+        agent_before: None,
+    }
+}
+
+pub(super) fn uid(name: &str) -> String {
+    format!("uid-of-{name}")
+}
+
+/// A pod with the run signal of an attempt.
+pub(super) fn runner(name: &str, attempt: u32) -> Pod {
+    let run = Run { pod_uid: uid(name), attempt, timeout_seconds: None };
+    Pod { signal: Some(Signal::Run(run)), held: true, ..pod(name) }
+}
+
+/// A pod with the mark of an attempt.
+pub(super) fn marked(name: &str, attempt: u32) -> Pod {
+    Pod { signal: Some(Signal::Settled(Settled { pod_uid: uid(name), attempt })), ..pod(name) }
+}
+
+/// A pod whose gate is open.
+pub(super) fn open(name: &str) -> Pod {
+    Pod { passed: true, gate_open: true, phase: PodPhase::Running, ..pod(name) }
+}
+
+pub(super) fn verdict(name: &str, attempt: u32, outcome: Outcome) -> Exit {
+    Exit {
+        real: true,
+        out_of_memory: false,
+        report: Some(Report::Verdict(Verdict {
+            attempt,
+            pod_uid: uid(name),
+            outcome,
+            exit_code: Some(1),
+            signal: None,
+            start: Some(1_000),
+            end: Some(2_000),
+        })),
+        tail: "first line\nlast line".to_owned(),
+    }
+}
+
+/// The end of a container that said nothing.
+pub(super) fn silence() -> Exit {
+    Exit { real: true, out_of_memory: false, report: None, tail: String::new() }
+}
+
+pub(super) fn workload(name: &str) -> Workload {
+    Workload {
+        name: name.to_owned(),
+        uid: uid(name),
+        generation: 1,
+        deleting: false,
+        fingerprint: FP.to_owned(),
+        image: "shop:2".to_owned(),
+        command: "goose up".to_owned(),
+        revision: None,
+        policy: Ok(policy()),
+    }
+}
+
+pub(super) fn policy() -> Policy {
+    Policy { timeout: None, backoff_limit: 6, suspend: false }
+}
+
+pub(super) fn owner(name: &str) -> Owner {
+    Owner::of(&workload(name))
+}
+
+/// A record that is at rest, protected, and owned by the workload `shop`.
+pub(super) fn record(status: MigrationGateStatus) -> Record {
+    Record {
+        name: "shop.deployment".to_owned(),
+        uid: "uid-of-record".to_owned(),
+        resource_version: "7".to_owned(),
+        generation: Some(1),
+        deleting: false,
+        managed: true,
+        finalizers: vec![RECORD_FINALIZER.to_owned()],
+        owners: vec![owner("shop")],
+        overrides: Vec::new(),
+        status: Some(status),
+    }
+}
+
+pub(super) fn active(name: &str, attempt: u32) -> Active {
+    Active {
+        fingerprint: FP.to_owned(),
+        attempt,
+        pod_name: name.to_owned(),
+        pod_uid: uid(name),
+        node_name: Some("node-1".to_owned()),
+        node_uid: Some(uid("node-1")),
+        elected_at: at(0),
+        signalled_at: Some(at(1)),
+        confirmed_dead: false,
+    }
+}
+
+/// A status with this attempt active.
+pub(super) fn running(name: &str, attempt: u32) -> MigrationGateStatus {
+    MigrationGateStatus { active: Some(active(name, attempt)), last_attempt: attempt, ..MigrationGateStatus::default() }
+}
+
+pub(super) fn succeeded(fingerprint: &str) -> MigrationGateStatus {
+    MigrationGateStatus {
+        succeeded: vec![fingerprint.to_owned()],
+        last_attempt: 1,
+        ..MigrationGateStatus::default()
+    }
+}
+
+pub(super) fn node() -> Node {
+    Node { uid: uid("node-1"), ready: true, out_of_service: false, leaving: false }
+}
+
+/// The group `shop.deployment` with one workload `shop` on one Ready node.
+pub(super) fn group(status: MigrationGateStatus, pods: Vec<Pod>) -> Snapshot {
+    Snapshot {
+        namespace: "shop".to_owned(),
+        name: "shop.deployment".to_owned(),
+        record: RecordView::Present(Box::new(record(status))),
+        workloads: vec![workload("shop")],
+        pods,
+        nodes: [("node-1".to_owned(), node())].into(),
+        elders: Vec::new(),
+        live: Live::default(),
+    }
+}
+
+impl Snapshot {
+    pub(super) fn record_mut(&mut self) -> &mut Record {
+        match &mut self.record {
+            RecordView::Present(record) => record,
+            other => panic!("there is no record, but {other:?}"),
+        }
+    }
+
+    pub(super) fn status_mut(&mut self) -> &mut MigrationGateStatus {
+        self.record_mut().status.as_mut().expect("the record has a status")
+    }
+}
+
+pub(super) fn decided(snapshot: &Snapshot) -> Decision {
+    decide(snapshot, RULES, at(10))
+}
+
+/// The status that is to be written.
+pub(super) fn written(decision: &Decision) -> Option<&MigrationGateStatus> {
+    decision.actions.iter().find_map(|action| match action {
+        Action::WriteStatus(at, status) if at.name == "shop.deployment" => Some(&**status),
+        _ => None,
+    })
+}
+
+/// Follows the decisions that write the record, as if each write succeeded at once, until they write something else.
+pub(super) fn settled_record(snapshot: &mut Snapshot) -> Decision {
+    for _ in 0..8 {
+        let decision = decided(snapshot);
+        match written(&decision) {
+            Some(status) => {
+                let status = status.clone();
+                *snapshot.status_mut() = status;
+            }
+            None => return decision,
+        }
+    }
+    panic!("the record never comes to rest: {snapshot:#?}");
+}
+
+pub(super) const LONG: Duration = Duration::from_secs(3600);
