@@ -3,6 +3,7 @@
 //! Every option can also be given as an environment variable, `MIGRATION_GATE_` and the option's name; the command line
 //! goes before it.
 
+mod controller;
 mod exit;
 mod webhook;
 
@@ -25,6 +26,8 @@ pub struct Arguments {
 enum Command {
     /// Serve the admission webhook that puts the gate into labelled workloads
     Webhook(webhook::WebhookArguments),
+    /// Run the controller that elects, records and opens the gates
+    Controller(controller::ControllerArguments),
 }
 
 /// What every long-running role takes.
@@ -46,6 +49,7 @@ impl Arguments {
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Webhook(arguments) => arguments.run(),
+            Command::Controller(arguments) => arguments.run(),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Every body here is built from the decision alone. A write that lost a race is not repeated: the group is decided
 //! afresh from a newer read.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
@@ -25,6 +27,9 @@ use super::watch::Cache;
 
 /// Passes that are under way at once for one group. The API server's own limit on one client's requests comes first.
 const PASSES_AT_ONCE: usize = 64;
+
+/// How long an answer is waited for: the client's own time-out is made for watches.
+pub const REQUEST: Duration = Duration::from_secs(15);
 
 /// The writer.
 #[derive(Clone)]
@@ -62,7 +67,21 @@ impl Writer {
     }
 
     async fn attempt(&self, key: &GroupKey, action: &Action) -> Option<ApiFailure> {
-        self.one(key, action).await.err().map(|error| self.explain(key, action, &error))
+        match tokio::time::timeout(REQUEST, self.one(key, action)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(self.explain(key, action, &error)),
+            Err(_) => {
+                let failure = ApiFailure::Transient { retry_after: None };
+                self.metrics.api_errors.of(failure).inc();
+                warn!(
+                    namespace = key.namespace,
+                    record = key.name,
+                    action = name(action),
+                    "a write had no answer in time"
+                );
+                Some(failure)
+            }
+        }
     }
 
     async fn one(&self, key: &GroupKey, action: &Action) -> Result<(), kube::Error> {

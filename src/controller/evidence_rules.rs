@@ -134,11 +134,7 @@ fn a_deleted_node_is_asked_for_and_fenced_off_before_it_counts() {
 fn the_live_node_counts_and_the_cached_one_only_asks() {
     let still_there = |snapshot: &mut Snapshot| {
         snapshot.nodes.clear();
-        snapshot.live = Live {
-            runner: Some(Found::Here(runner("a", 3))),
-            node: live_node(node(), LONG),
-            pods: None,
-        };
+        snapshot.live = Live { runner: Some(Found::Here(runner("a", 3))), node: live_node(node(), LONG), pods: None };
     };
     assert_eq!(weighed(vec![runner("a", 3)], still_there), Evidence::Runs(None));
 }
@@ -151,11 +147,8 @@ fn another_node_under_the_name_is_a_deleted_node() {
     };
     assert_eq!(weighed(vec![runner("a", 3)], replaced), Evidence::Ask(Question::RunnerAndNode));
     let live = |snapshot: &mut Snapshot| {
-        snapshot.live = Live {
-            runner: Some(Found::Here(runner("a", 3))),
-            node: live_node(other.clone(), LONG),
-            pods: None,
-        };
+        snapshot.live =
+            Live { runner: Some(Found::Here(runner("a", 3))), node: live_node(other.clone(), LONG), pods: None };
     };
     assert!(matches!(weighed(vec![runner("a", 3)], live), Evidence::Fence(_)));
     // Where the record was rebuilt from its pods, only a missing name says anything.
@@ -179,11 +172,8 @@ fn out_of_service_counts_with_not_ready_and_forty_seconds_of_silence_only() {
     let off = Node { ready: false, out_of_service: true, ..node() };
     let with = |node: Node, silent_for| {
         weighed(vec![runner("a", 3)], |snapshot| {
-            snapshot.live = Live {
-                runner: Some(Found::Here(runner("a", 3))),
-                node: live_node(node, silent_for),
-                pods: None,
-            };
+            snapshot.live =
+                Live { runner: Some(Found::Here(runner("a", 3))), node: live_node(node, silent_for), pods: None };
         })
     };
     assert!(matches!(with(off.clone(), NODE_SILENCE), Evidence::Fence(_)));

@@ -28,6 +28,7 @@ mod evidence_rules;
 mod testing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
@@ -38,6 +39,9 @@ use crate::supervise::{Shutdown, Supervisor};
 
 /// The name of the controller's Lease, and of the component in its events.
 pub const NAME: &str = "migration-gate-controller";
+
+/// The longest that the tasks go on after the wish to end: a write that is under way is finished.
+pub const GRACE: Duration = Duration::from_secs(25);
 
 /// What an installation chooses.
 #[derive(Clone, Debug)]

@@ -10,7 +10,9 @@ use crate::settings::Policy;
 
 use super::decide::{Action, Decision, Rules, decide};
 use super::evidence::NodeDeletion;
-use super::snapshot::{AgentState, Exit, Guards, Live, Node, Owner, Pod, PodPhase, Record, RecordView, Snapshot, Workload};
+use super::snapshot::{
+    AgentState, Exit, Guards, Live, Node, Owner, Pod, PodPhase, Record, RecordView, Snapshot, Workload,
+};
 
 pub(super) const FP: &str = "0123456789abcdef0123456789abcdef";
 pub(super) const OLD_FP: &str = "fedcba9876543210fedcba9876543210";
@@ -142,11 +144,7 @@ pub(super) fn running(name: &str, attempt: u32) -> MigrationGateStatus {
 }
 
 pub(super) fn succeeded(fingerprint: &str) -> MigrationGateStatus {
-    MigrationGateStatus {
-        succeeded: vec![fingerprint.to_owned()],
-        last_attempt: 1,
-        ..MigrationGateStatus::default()
-    }
+    MigrationGateStatus { succeeded: vec![fingerprint.to_owned()], last_attempt: 1, ..MigrationGateStatus::default() }
 }
 
 pub(super) fn node() -> Node {

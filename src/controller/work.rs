@@ -179,10 +179,16 @@ impl Worker {
                 pod.running_attempt().map(|attempt| super::record::adopted(pod, attempt, Timestamp::now()))
             }),
         };
-        self.reader.answer(key, question, active.as_ref()).await.map_err(|error| {
+        let answer = self.reader.answer(key, question, active.as_ref());
+        let Ok(answer) = tokio::time::timeout(super::apply::REQUEST, answer).await else {
+            warn!(namespace = key.namespace, record = key.name, "a read had no answer in time");
+            return Err(ASK_AGAIN);
+        };
+        answer.map_err(|error| {
             let failure = classify(&error);
             self.writer.metrics.api_errors.of(failure).inc();
-            warn!(namespace = key.namespace, record = key.name, %failure, error = %crate::supervise::with_causes(&error), "a read failed");
+            let error = crate::supervise::with_causes(&error);
+            warn!(namespace = key.namespace, record = key.name, %failure, error, "a read failed");
             ASK_AGAIN
         })
     }

@@ -1,0 +1,66 @@
+//! `migration-gate controller`.
+
+use clap::Args;
+use kube::{Client, Config};
+
+use super::{Exit, Failure, LogArguments, serve};
+use crate::controller::decide::Rules;
+use crate::controller::evidence::NodeDeletion;
+use crate::controller::{self, Options};
+use crate::health::{self, Readiness};
+use crate::metrics::{ControllerMetrics, Metrics};
+use crate::server::ListenAddress;
+use crate::supervise::{Sentence, Shutdown, Supervisor};
+
+/// Run the controller that elects, records and opens the gates.
+#[derive(Debug, Args)]
+pub(super) struct ControllerArguments {
+    /// Where /healthz, /readyz and /metrics are served, in plain HTTP
+    #[arg(long, env = "MIGRATION_GATE_HEALTH_LISTEN", default_value = ":8080", value_name = "ADDRESS")]
+    health_listen: ListenAddress,
+    /// The namespace of the Lease that decides which replica acts; the client configuration's, if not given
+    #[arg(long, env = "MIGRATION_GATE_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    lease_namespace: Option<String>,
+    /// This replica's name in the Lease and in events, unique among all replicas
+    #[arg(long, env = "MIGRATION_GATE_IDENTITY", value_name = "NAME")]
+    identity: String,
+    /// Take a deleted Node object as proof that its processes are dead, as Kubernetes does for StatefulSets
+    #[arg(long, env = "MIGRATION_GATE_TRUST_NODE_DELETION", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    trust_node_deletion: bool,
+    #[command(flatten)]
+    log: LogArguments,
+}
+
+impl ControllerArguments {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        serve(&self.log, async |shutdown| start(&self, shutdown).await)
+    }
+}
+
+async fn start(arguments: &ControllerArguments, shutdown: Shutdown) -> Result<(), Failure> {
+    let no_config = |error| Failure::new(Exit::Config, Sentence(format!("there is no way to the API server: {error}")));
+    let config = Config::infer().await.map_err(no_config)?;
+    let namespace = arguments.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).map_err(|error| Failure::new(Exit::Config, error))?;
+    let mut metrics = Metrics::new();
+    let controller_metrics = ControllerMetrics::register(metrics.registry());
+    let readiness = Readiness::default();
+    let watching = readiness.part("watches");
+    let options = Options {
+        namespace,
+        identity: arguments.identity.clone(),
+        rules: Rules {
+            node_deletion: match arguments.trust_node_deletion {
+                true => NodeDeletion::Proves,
+                false => NodeDeletion::Ignored,
+            },
+        },
+    };
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    controller::start(options, client, controller_metrics, watching, &mut supervisor);
+    let health = health::server(arguments.health_listen, metrics, readiness, shutdown)
+        .await
+        .map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    supervisor.spawn("health server", health.run());
+    supervisor.run(controller::GRACE).await.map_err(|error| Failure::new(Exit::Software, error))
+}
