@@ -148,6 +148,11 @@ pub(crate) fn is_ours(key: &str) -> bool {
     key.strip_prefix(DOMAIN).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// Whether an annotation of a workload has a part in the pod template: all of ours but the controller's.
+pub(crate) fn reaches_template(key: &str) -> bool {
+    is_ours(key) && ![annotation::TIMEOUT, annotation::BACKOFF_LIMIT, annotation::SUSPEND].contains(&key)
+}
+
 /// What one key allows, for messages.
 struct Rule {
     key: &'static str,
@@ -224,10 +229,12 @@ impl Rule {
 
 /// A value for a message: quoted, on one line, cut.
 fn quoted(value: &str) -> String {
-    match value.char_indices().nth(QUOTED_CHARS) {
-        Some((cut, _)) => format!("{:?}…", &value[..cut]),
-        None => format!("{value:?}"),
+    let mut text: String = value.chars().take(QUOTED_CHARS).collect();
+    if text.len() < value.len() {
+        text.push('…');
     }
+    // Values are often JSON, so double quotes stay as they are.
+    format!("'{}'", text.replace(char::is_control, "\u{fffd}"))
 }
 
 /// A key of our domain that nobody sets on a workload, or that doesn't exist.

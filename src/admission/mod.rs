@@ -4,7 +4,19 @@
 //! to the workload, `inject` and `strip` change its pod template, `patch` says so in JSON Patch. Nothing here does I/O,
 //! keeps state or looks at a clock: the same manifest gives the same object.
 
+mod canonical;
+mod decide;
+mod denial;
+mod fingerprint;
+mod inject;
+mod injected;
+mod patch;
+mod plan;
 mod review;
+mod strip;
+mod template;
+mod warnings;
+mod workload;
 
 pub use review::{Answer, Decision, Operation, ReviewError, Subject, review};
 
@@ -28,3 +40,6 @@ pub enum AgentDelivery {
     /// Our image is mounted as a volume: one container less to start, where the runtime mounts images executable.
     ImageVolume,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,18 @@
 //! The review: an AdmissionReview's bytes in, the answer's bytes out.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Installation;
+use super::decide::{Admission, Case, Decided, Rewrite, decide};
+use super::denial::Denial;
+use super::workload::Workload;
+use crate::group::WorkloadKind;
 
 /// The answer to a review.
 #[derive(Clone, Debug)]
@@ -107,37 +114,76 @@ pub enum ReviewError {
 /// If the bytes aren't an AdmissionReview of v1 with a request and a UID. Whatever the object in it looks like, there
 /// is an answer.
 pub fn review(body: &[u8], installation: &Installation) -> Result<Answer, ReviewError> {
-    let _ = installation;
     let review: Review<'_> = serde_json::from_slice(body)?;
-    if (review.api_version.as_str(), review.kind.as_str()) != ("admission.k8s.io/v1", "AdmissionReview") {
-        return Err(ReviewError::NotAReview { api_version: review.api_version, kind: review.kind });
+    if (review.api_version.as_ref(), review.kind.as_ref()) != (REVIEW_API_VERSION, REVIEW_KIND) {
+        let (api_version, kind) = (review.api_version.into_owned(), review.kind.into_owned());
+        return Err(ReviewError::NotAReview { api_version, kind });
     }
     let request = review.request.ok_or(ReviewError::Missing("request"))?;
     if request.uid.is_empty() {
         return Err(ReviewError::Missing("request.uid"));
     }
-    let response = Response { uid: &request.uid, allowed: true };
-    let body =
-        serde_json::to_vec(&ReviewResponse { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response })?;
-    let subject = Subject {
-        uid: request.uid,
-        kind: request.kind.kind,
-        namespace: request.namespace,
-        name: request.name,
-        operation: Some(request.operation),
-        dry_run: request.dry_run,
-    };
-    let _ = (request.object, request.old_object, request.sub_resource, request.kind.group, request.kind.version);
-    Ok(Answer { body, decision: Decision::Ignored, subject, notes: Vec::new() })
+    let decided = examine(&request, installation).unwrap_or_else(|denial| Admission::Deny(denial).into());
+    let (decision, response) = respond(&request.uid, &decided);
+    let body = serde_json::to_vec(&ReviewResponse { api_version: REVIEW_API_VERSION, kind: REVIEW_KIND, response })?;
+    let mut notes: Vec<String> = decided.warnings.iter().map(ToString::to_string).collect();
+    if let Admission::Deny(denial) = &decided.admission {
+        notes.push(denial.to_string());
+    }
+    Ok(Answer { body, decision, subject: request.into_subject(), notes })
 }
+
+/// Reads the objects and decides.
+fn examine(request: &Request<'_>, installation: &Installation) -> Result<Decided, Denial> {
+    let Some(kind) = request.workload_kind() else { return Ok(Admission::Ignore.into()) };
+    let object = request.object.ok_or_else(|| Denial::Unreadable("the request has no object".to_owned()))?;
+    let new = Workload::read(object).map_err(|error| Denial::Unreadable(error.to_string()))?;
+    // What it was before can't be held against it: an old object that can't be read is as good as none.
+    let old = request.old_object.and_then(|object| Workload::read(object).ok());
+    Ok(decide(&Case { kind, is_update: request.operation == Operation::Update, old, new }, installation))
+}
+
+/// The answer that says what was decided.
+fn respond<'a>(uid: &'a str, decided: &Decided) -> (Decision, Response<'a>) {
+    let warnings = decided.warnings.iter().map(ToString::to_string).collect();
+    let mut response = Response { uid, allowed: true, status: None, patch_type: None, patch: None, warnings };
+    let (decision, rewrite) = match &decided.admission {
+        Admission::Ignore => (Decision::Ignored, None),
+        Admission::Keep => (Decision::Kept, None),
+        Admission::AdmitUngated => (Decision::Ungated, None),
+        Admission::Restore(rewrite) => (Decision::Kept, Some(rewrite)),
+        Admission::Inject(rewrite) => (Decision::Injected, Some(rewrite)),
+        Admission::Strip(rewrite) => (Decision::Stripped, Some(rewrite)),
+        Admission::Deny(denial) => {
+            response.allowed = false;
+            response.status = Some(Status {
+                status: "Failure",
+                message: denial.to_string(),
+                reason: denial.reason(),
+                code: denial.code(),
+            });
+            (Decision::Denied, None)
+        }
+    };
+    let patch = rewrite.map(Rewrite::patch).filter(|patch| !patch.is_empty());
+    // Writing a patch of plain values to memory can't fail; if it did, no patch would leave the object as it came.
+    if let Some(patch) = patch.and_then(|patch| serde_json::to_vec(&patch).ok()) {
+        response.patch_type = Some("JSONPatch");
+        response.patch = Some(BASE64_STANDARD.encode(patch));
+    }
+    (decision, response)
+}
+
+const REVIEW_API_VERSION: &str = "admission.k8s.io/v1";
+const REVIEW_KIND: &str = "AdmissionReview";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Review<'a> {
-    #[serde(default)]
-    api_version: String,
-    #[serde(default)]
-    kind: String,
+    #[serde(borrow, default)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
     #[serde(borrow)]
     request: Option<Request<'a>>,
 }
@@ -171,6 +217,26 @@ struct Kind {
     kind: String,
 }
 
+impl Request<'_> {
+    /// The kind of workload that is created or changed; `None` for all that doesn't concern us.
+    fn workload_kind(&self) -> Option<WorkloadKind> {
+        let changes = matches!(self.operation, Operation::Create | Operation::Update) && self.sub_resource.is_empty();
+        let Kind { group, version, kind } = &self.kind;
+        if changes { WorkloadKind::of(&format!("{group}/{version}"), kind) } else { None }
+    }
+
+    fn into_subject(self) -> Subject {
+        Subject {
+            uid: self.uid,
+            kind: self.kind.kind,
+            namespace: self.namespace,
+            name: self.name,
+            operation: Some(self.operation),
+            dry_run: self.dry_run,
+        }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ReviewResponse<'a> {
@@ -184,6 +250,23 @@ struct ReviewResponse<'a> {
 struct Response<'a> {
     uid: &'a str,
     allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// Why a workload is refused, as the API says it.
+#[derive(Serialize)]
+struct Status {
+    status: &'static str,
+    message: String,
+    reason: &'static str,
+    code: u16,
 }
 
 impl fmt::Display for Decision {

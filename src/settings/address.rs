@@ -14,7 +14,7 @@ impl Address {
     /// # Errors
     /// What is wrong with it, for people.
     pub fn parse(text: &str) -> Result<Address, String> {
-        let wrong = |what: &str| Err(format!("{text:?} {what}"));
+        let wrong = |what: &str| Err(format!("{text} {what}"));
         if text.is_empty() {
             return Err("there is an empty address".to_owned());
         }

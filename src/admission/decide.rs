@@ -1,0 +1,188 @@
+//! Decide: what happens to a workload, as data.
+//!
+//! The order of the questions is the policy. An object that is being deleted passes. Who isn't gated has nothing of ours.
+//! Who changed nothing that is the user's keeps everything as it was, so no other version of this program ever rolls
+//! anything out. Whose injection still fits keeps it, so an undo finds its old ReplicaSet. Everybody else is injected.
+
+use super::Installation;
+use super::denial::Denial;
+use super::inject::inject;
+use super::injected::{Injected, Note, is_our_container, is_our_volume};
+use super::patch::diff;
+use super::plan::{Plan, Source};
+use super::strip::strip;
+use super::template::{CONTAINERS, INIT_CONTAINERS, LABELS, Place, Template, VOLUMES, name};
+use super::warnings::{self, Warning};
+use super::workload::Workload;
+use crate::contract::{label, pod};
+use crate::group::{Group, WorkloadKind, record_name};
+use crate::settings::{Policy, Settings};
+
+/// A workload that is to be created or changed.
+pub(super) struct Case<'a> {
+    /// Its kind.
+    pub(super) kind: WorkloadKind,
+    /// It exists already.
+    pub(super) is_update: bool,
+    /// What it was before, if it exists and could be read.
+    pub(super) old: Option<Workload<'a>>,
+    /// What it is to be.
+    pub(super) new: Workload<'a>,
+}
+
+/// What happens to the workload's pod template.
+#[derive(Debug, PartialEq)]
+pub(super) enum Admission {
+    /// It isn't ours to look at.
+    Ignore,
+    /// It stays as it came.
+    Keep,
+    /// It gets back what it was before: nothing of the user's changed.
+    Restore(Rewrite),
+    /// It is injected, newly or anew.
+    Inject(Rewrite),
+    /// The injection is taken out.
+    Strip(Rewrite),
+    /// It stays without an injection although it asks for one.
+    AdmitUngated,
+    /// It is refused.
+    Deny(Denial),
+}
+
+/// A change of the pod template.
+#[derive(Debug, PartialEq)]
+pub(super) struct Rewrite {
+    /// As it came.
+    pub(super) from: Template,
+    /// As it is to be.
+    pub(super) to: Template,
+}
+
+impl Rewrite {
+    /// The change as a patch of the whole object.
+    pub(super) fn patch(&self) -> json_patch::Patch {
+        diff(&["spec", "template"], self.from.as_value(), self.to.as_value())
+    }
+}
+
+/// What is decided, and what the user should know.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) admission: Admission,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl From<Admission> for Decided {
+    fn from(admission: Admission) -> Decided {
+        Decided { admission, warnings: Vec::new() }
+    }
+}
+
+/// Decides what happens to the workload.
+pub(super) fn decide(case: &Case<'_>, installation: &Installation) -> Decided {
+    if case.new.is_terminating() {
+        return Admission::Ignore.into();
+    }
+    if !case.new.is_gated() {
+        return ungate(&case.new).into();
+    }
+    let unchanged = case.old.as_ref().map_or(Ok(None), |old| stick(old, &case.new));
+    let decided = match unchanged {
+        Ok(Some(decided)) => Ok(decided),
+        Ok(None) => gate(case, installation),
+        Err(denial) => Err(denial),
+    };
+    decided.unwrap_or_else(|denial| Admission::Deny(denial).into())
+}
+
+/// Without the label there is no gate. This never refuses anything: it is the way out.
+fn ungate(new: &Workload<'_>) -> Admission {
+    let Ok(from) = new.template() else { return Admission::Ignore };
+    let to = strip(&from);
+    if from == to { Admission::Ignore } else { Admission::Strip(Rewrite { from, to }) }
+}
+
+/// If nothing changed that is the user's and reaches the template, the template stays as it was.
+fn stick(old: &Workload<'_>, new: &Workload<'_>) -> Result<Option<Decided>, Denial> {
+    if !old.asks_the_same(new) {
+        return Ok(None);
+    }
+    let admission = if old.template_text() == new.template_text() {
+        Admission::Keep
+    } else {
+        let from = new.template()?;
+        let Ok(to) = old.template() else { return Ok(None) };
+        if strip(&from) != strip(&to) {
+            return Ok(None);
+        }
+        if from == to { Admission::Keep } else { Admission::Restore(Rewrite { from, to }) }
+    };
+    let mut warnings = Vec::new();
+    if !old.is_timed_the_same(new) {
+        warnings = warnings::of_timing(new, &Policy::of(new.annotations())?);
+    }
+    Ok(Some(Decided { admission, warnings }))
+}
+
+/// The workload is new, or something changed: it gets the injection that it asks for, unless it has it.
+fn gate(case: &Case<'_>, installation: &Installation) -> Result<Decided, Denial> {
+    let template = case.new.template()?;
+    let settings = Settings::parse(case.new.annotations())?;
+    let group = Group::of(settings.group.as_ref(), case.kind, &case.new.metadata.name);
+    if group == (Group::Workload { kind: case.kind, name: "" }) {
+        return Err(Denial::NoName);
+    }
+    let record = record_name(group);
+    let note = Injected::read(&template);
+    check_note(&template, &note)?;
+    let stripped = strip(&template);
+    let plan = match Plan::new(&stripped, &settings) {
+        // An undo to before the adoption brings back the old annotations, but keeps the label. It may be an emergency.
+        Err(Denial::NoCommand { .. }) if case.is_update && stripped == template => {
+            return Ok(Decided { admission: Admission::AdmitUngated, warnings: vec![warnings::ungated()] });
+        }
+        plan => plan?,
+    };
+    let mut warnings = warnings::of_timing(&case.new, &settings.policy);
+    warnings.extend(warnings::of_template(&stripped, &plan, &settings));
+    let carries_it = matches!(&note, Note::Readable(note) if fits(note, &template, &plan, &settings, &record));
+    if carries_it {
+        return Ok(Decided { admission: Admission::Keep, warnings });
+    }
+    let to = inject(&stripped, &plan, &settings, &record, installation);
+    Ok(Decided { admission: Admission::Inject(Rewrite { from: template, to }), warnings })
+}
+
+/// Names of ours are ours only beside a note that can be read; otherwise taking them out could take something of the
+/// user's.
+fn check_note(template: &Template, note: &Note) -> Result<(), Denial> {
+    match note {
+        Note::Readable(_) => return Ok(()),
+        Note::Unreadable => return Err(Denial::UnreadableNote),
+        Note::Absent => {}
+    }
+    let reserved = |place: Place, what: &'static str, is_ours: fn(&str) -> bool| {
+        let entry = template.list(place).iter().find(|entry| is_ours(name(entry)));
+        entry.map_or(Ok(()), |entry| Err(Denial::ReservedName { what, name: name(entry).to_owned() }))
+    };
+    reserved(INIT_CONTAINERS, "container", is_our_container)?;
+    reserved(CONTAINERS, "container", is_our_container)?;
+    reserved(VOLUMES, "volume", is_our_volume)
+}
+
+/// Whether the injection that the template carries is one that the plan would make, whichever version made it.
+fn fits(note: &Injected, template: &Template, plan: &Plan, settings: &Settings, record: &str) -> bool {
+    let init_containers = template.list(INIT_CONTAINERS);
+    let at = |wanted: &str| init_containers.iter().position(|container| name(container) == wanted);
+    // Sidecars must run before the migration, and nothing that waits for it may come before the agent.
+    let is_in_place = match &plan.source {
+        Source::Wrap(wrapped) => note.migration_container() == wrapped,
+        Source::Copy => note.wrapped.is_none() && at(pod::MIGRATE_CONTAINER) == init_containers.len().checked_sub(1),
+    };
+    is_in_place
+        && matches!(at(pod::INSTALL_CONTAINER), None | Some(0))
+        && template.entry(LABELS, label::GATE) == Some(record)
+        && template.entry(LABELS, label::MIGRATION) == Some(&plan.fingerprint)
+        && note.inputs == plan.inputs(settings)
+        && note.is_intact(template)
+}

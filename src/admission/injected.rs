@@ -1,0 +1,134 @@
+//! The note that injection leaves in the template: the annotation `injected`.
+//!
+//! It says what an injection was made from, what it wrote and what it replaced, so that any later version can tell
+//! whether it still fits, and can take it out again, without knowing how the version that wrote it went about it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::canonical::digest;
+use super::template::{ANNOTATIONS, INIT_CONTAINERS, Place, READINESS_GATES, Template, VOLUMES, name};
+use crate::contract::{CONDITION, annotation, pod};
+
+/// The digits of a digest in the note: enough against chance, and nobody gains by forging one.
+const DIGITS: usize = 16;
+
+/// The fields of the migration container that wrapping replaces.
+pub(super) const REPLACED: [&str; 4] = ["command", "args", "terminationMessagePath", "terminationMessagePolicy"];
+
+/// What an injection was made from, wrote and replaced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Injected {
+    /// The version of migration-gate that injected; for people.
+    pub(super) version: String,
+    /// The digest of what the injection was made from, beside what the fingerprint covers.
+    pub(super) inputs: String,
+    /// The digest of each replaced field of the migration container as injection wrote it.
+    pub(super) written: Map<String, Value>,
+    /// The digest of all else that injection wrote and that the migration depends on.
+    pub(super) rest: String,
+    /// The init container that was wrapped; none, if one of ours was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) wrapped: Option<Wrapped>,
+    /// Collections that were there, but empty or null, before injection added to them.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub(super) hollow: Map<String, Value>,
+}
+
+/// An init container that was wrapped in place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Wrapped {
+    /// Its name.
+    pub(super) container: String,
+    /// What stood in the fields of [`REPLACED`]; a field that was absent is absent here.
+    pub(super) replaced: Map<String, Value>,
+}
+
+/// What a template says about its injection.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Note {
+    /// Nothing.
+    Absent,
+    /// What was injected.
+    Readable(Injected),
+    /// Something that can't be read.
+    Unreadable,
+}
+
+impl Injected {
+    /// Reads the note of a template.
+    pub(super) fn read(template: &Template) -> Note {
+        match template.entry(ANNOTATIONS, annotation::INJECTED).map(serde_json::from_str) {
+            None => Note::Absent,
+            Some(Ok(injected)) => Note::Readable(injected),
+            Some(Err(_)) => Note::Unreadable,
+        }
+    }
+
+    /// The note as the annotation's value.
+    pub(super) fn to_text(&self) -> String {
+        json!(self).to_string()
+    }
+
+    /// The name of the container that runs the migration.
+    pub(super) fn migration_container(&self) -> &str {
+        self.wrapped.as_ref().map_or(pod::MIGRATE_CONTAINER, |wrapped| &wrapped.container)
+    }
+
+    /// Whether the template still holds what this injection wrote.
+    pub(super) fn is_intact(&self, template: &Template) -> bool {
+        let Some(container) = find(template, INIT_CONTAINERS, self.migration_container()) else { return false };
+        written(container) == self.written && rest(template, self.migration_container()) == self.rest
+    }
+}
+
+/// The digest of a small value for the note.
+pub(super) fn short_digest(value: &Value) -> String {
+    digest(value, DIGITS)
+}
+
+/// The digests of the replaced fields as they stand; an absent field has none.
+pub(super) fn written(container: &Value) -> Map<String, Value> {
+    let fields = REPLACED.iter().filter_map(|field| Some((*field, container.get(field)?)));
+    fields.map(|(field, value)| (field.to_owned(), Value::String(short_digest(value)))).collect()
+}
+
+/// The digest of what the migration depends on beside the replaced fields. Whatever else other people's webhooks or
+/// the API server's defaults add to our containers is theirs, and doesn't matter.
+pub(super) fn rest(template: &Template, migration_container: &str) -> String {
+    let install = find(template, INIT_CONTAINERS, pod::INSTALL_CONTAINER);
+    let migration = find(template, INIT_CONTAINERS, migration_container);
+    let gates = template.list(READINESS_GATES).iter().filter(|gate| gate["conditionType"] == CONDITION).count();
+    let volume = |volume_name| find(template, VOLUMES, volume_name);
+    short_digest(&json!({
+        "gates": gates,
+        "install": install.map(|container| &container["command"]),
+        "installMounts": install.map(our_mounts),
+        "migrationMounts": migration.map(our_mounts),
+        "volume": volume(pod::VOLUME),
+        "signalVolume": volume(pod::SIGNAL_VOLUME),
+        "agentVolume": volume(pod::AGENT_VOLUME).is_some(),
+    }))
+}
+
+/// The mounts of our volumes.
+fn our_mounts(container: &Value) -> Vec<&Value> {
+    container["volumeMounts"].as_array().map_or(Vec::new(), |m| m.iter().filter(|m| is_our_volume(name(m))).collect())
+}
+
+/// Whether a volume's name is one of ours.
+pub(super) fn is_our_volume(name: &str) -> bool {
+    [pod::VOLUME, pod::SIGNAL_VOLUME, pod::AGENT_VOLUME].contains(&name)
+}
+
+/// Whether a container's name is one of ours.
+pub(super) fn is_our_container(name: &str) -> bool {
+    [pod::INSTALL_CONTAINER, pod::MIGRATE_CONTAINER].contains(&name)
+}
+
+/// The entry of a list with this name.
+pub(super) fn find<'a>(template: &'a Template, place: Place, wanted: &str) -> Option<&'a Value> {
+    template.list(place).iter().find(|entry| name(entry) == wanted)
+}

@@ -1,0 +1,446 @@
+//! What happens to a workload in each situation, through its life.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::contract::{CONDITION, POD_FINALIZER, pod};
+
+/// Changes one place of an object, given as a JSON pointer; a removal if `value` is null.
+fn with(object: &Value, pointer: &str, value: Value) -> Value {
+    let mut object = object.clone();
+    let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+    let key = key.replace("~1", "/");
+    match object.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}")) {
+        Value::Object(map) if value.is_null() => drop(map.remove(&key)),
+        Value::Object(map) => drop(map.insert(key, value)),
+        Value::Array(list) if key == "-" => list.push(value),
+        Value::Array(list) => list[key.parse::<usize>().expect("an index")] = value,
+        other => panic!("{pointer} is inside {other}"),
+    }
+    object
+}
+
+fn annotated(object: &Value, key: &str, value: &str) -> Value {
+    with(object, &format!("/metadata/annotations/{}", key.replace('/', "~1")), json!(value))
+}
+
+/// `orders`, with an init container that migrates, wrapped.
+fn wrapping() -> Value {
+    let mut object = orders();
+    object["metadata"]["annotations"] = json!({ annotation::CONTAINER: "migrate" });
+    object["spec"]["template"]["spec"]["initContainers"] =
+        json!([{ "name": "migrate", "image": "orders:1", "command": ["alembic"], "args": ["upgrade", "head"] }]);
+    object
+}
+
+fn init_containers(object: &Value) -> Vec<&str> {
+    let list = object["spec"]["template"]["spec"]["initContainers"].as_array();
+    list.into_iter().flatten().filter_map(|container| container["name"].as_str()).collect()
+}
+
+#[test]
+fn unlabelled_workloads_are_untouched() {
+    let unlabelled = with(&orders(), "/metadata/labels", Value::Null);
+    assert_eq!(create(&unlabelled).decision, Decision::Ignored);
+    let off = with(&orders(), "/metadata/labels/migration-gate.dev~1gated", json!("false"));
+    assert_eq!(create(&off).decision, Decision::Ignored);
+}
+
+#[test]
+fn other_requests_are_untouched() {
+    for (field, value) in [
+        ("operation", json!("DELETE")),
+        ("operation", json!("CONNECT")),
+        ("subResource", json!("status")),
+        ("subResource", json!("scale")),
+        ("kind", json!({"group": "apps", "version": "v1", "kind": "StatefulSet"})),
+        ("kind", json!({"group": "apps", "version": "v1beta1", "kind": "Deployment"})),
+        ("kind", json!({"group": "", "version": "v1", "kind": "Pod"})),
+    ] {
+        let mut review_value = a_review(None, &orders());
+        review_value["request"][field] = value.clone();
+        let answer = review(review_value.to_string().as_bytes(), &installation()).expect("an answer");
+        assert_eq!(answer.decision, Decision::Ignored, "{field}: {value}");
+    }
+}
+
+#[test]
+fn a_workload_that_is_being_deleted_passes() {
+    let injected = create(&orders()).object;
+    let terminating = with(&injected, "/metadata/deletionTimestamp", json!("2026-11-21T10:00:00Z"));
+    let broken = annotated(&terminating, annotation::TIMEOUT, "soon");
+    assert_eq!(update(&injected, &broken).decision, Decision::Ignored);
+}
+
+#[test]
+fn taking_the_label_off_takes_the_injection_out() {
+    for object in [orders(), wrapping()] {
+        let injected = create(&object).object;
+        let unlabelled = with(&injected, "/metadata/labels/migration-gate.dev~1gated", Value::Null);
+        let outcome = update(&injected, &unlabelled);
+        assert_eq!(outcome.decision, Decision::Stripped);
+        assert_eq!(outcome.template(), &object["spec"]["template"]);
+    }
+}
+
+#[test]
+fn taking_the_label_off_is_never_refused() {
+    let mut injected = create(&orders()).object;
+    injected["metadata"]["annotations"] = json!({ annotation::TIMEOUT: "soon", "migration-gate.dev/x": "" });
+    injected["spec"]["template"]["metadata"]["annotations"] = json!({ annotation::INJECTED: "{" });
+    injected["metadata"]["labels"] = json!({});
+    let outcome = update(&orders(), &injected);
+    assert_eq!(outcome.decision, Decision::Stripped);
+    assert_eq!(outcome.template(), &orders()["spec"]["template"]);
+}
+
+#[test]
+fn an_upgrade_rolls_nothing_out() {
+    for object in [orders(), wrapping()] {
+        let injected = create(&object).object;
+        // A client-side apply or an edit sends all, a replace sends nothing of ours.
+        for sent in [&injected, &object] {
+            let scaled = with(sent, "/spec/replicas", json!(5));
+            let outcome = admit_with(&upgraded(), Some(&injected), &scaled);
+            assert_eq!(outcome.decision, Decision::Kept);
+            assert_eq!(outcome.template(), &injected["spec"]["template"]);
+        }
+    }
+}
+
+#[test]
+fn an_apply_over_a_wrapped_container_rolls_nothing_out() {
+    let object = wrapping();
+    let injected = create(&object).object;
+    // A client-side apply sends the user's command again, and keeps what it doesn't know.
+    let mut sent = injected.clone();
+    let containers = &mut sent["spec"]["template"]["spec"]["initContainers"];
+    containers[1]["command"] = json!(["alembic"]);
+    containers[1]["args"] = json!(["upgrade", "head"]);
+    let outcome = admit_with(&upgraded(), Some(&injected), &sent);
+    assert_eq!(outcome.decision, Decision::Kept);
+    assert_eq!(outcome.template(), &injected["spec"]["template"]);
+
+    sent["spec"]["template"]["spec"]["initContainers"][1]["args"] = json!(["upgrade", "1.2"]);
+    let outcome = update(&injected, &sent);
+    assert_eq!(outcome.decision, Decision::Injected);
+    let migrate = &outcome.template()["spec"]["initContainers"][1];
+    assert_eq!(migrate["args"], json!(["--", "alembic", "upgrade", "1.2"]));
+    let unlabelled = with(&outcome.object, "/metadata/labels", Value::Null);
+    let stripped = update(&outcome.object, &unlabelled).object;
+    assert_eq!(stripped["spec"]["template"]["spec"]["initContainers"][0]["args"], json!(["upgrade", "1.2"]));
+}
+
+#[test]
+fn what_somebody_took_out_by_hand_comes_back() {
+    let injected = create(&orders()).object;
+    for pointer in [
+        "/spec/template/metadata/labels/migration-gate.dev~1gate",
+        "/spec/template/spec/readinessGates",
+        "/spec/template/spec/volumes",
+        "/spec/template/spec/initContainers",
+    ] {
+        let outcome = update(&injected, &with(&injected, pointer, Value::Null));
+        assert_eq!(outcome.decision, Decision::Kept, "{pointer}");
+        assert_eq!(outcome.object, injected, "{pointer}");
+    }
+}
+
+#[test]
+fn a_change_that_reaches_the_template_injects_anew() {
+    let object = orders();
+    let injected = create(&object).object;
+    let label = "/spec/template/metadata/labels/migration-gate.dev~1migration";
+    for (changed, migrates) in [
+        (with(&object, "/spec/template/spec/containers/0/image", json!("orders:2")), true),
+        (annotated(&object, annotation::COMMAND, "alembic upgrade 2"), true),
+        (annotated(&object, annotation::REVISION, "2"), true),
+        (annotated(&object, annotation::VERIFY, "alembic check"), true),
+        (annotated(&object, annotation::WAIT_FOR, "tcp://db:5432"), false),
+        (annotated(&object, annotation::GROUP, "orders-db"), false),
+        (with(&object, "/spec/template/spec/containers/0/resources", json!({"limits": {"cpu": "1"}})), false),
+        (with(&object, "/spec/template/spec/containers/0/securityContext", json!({"runAsUser": 1})), false),
+    ] {
+        // Sent with the injection of before, and without.
+        for carries in [true, false] {
+            let mut sent = changed.clone();
+            if carries {
+                sent = injected.clone();
+                sent["metadata"] = changed["metadata"].clone();
+                sent["spec"]["template"]["spec"]["containers"] =
+                    changed["spec"]["template"]["spec"]["containers"].clone();
+            }
+            let outcome = update(&injected, &sent);
+            assert_eq!(outcome.decision, Decision::Injected, "{changed}");
+            assert_eq!(outcome.object, create(&changed).object, "{changed}");
+            assert_eq!(outcome.object.pointer(label) != injected.pointer(label), migrates, "{changed}");
+        }
+    }
+}
+
+#[test]
+fn a_change_elsewhere_in_the_template_keeps_the_migration() {
+    let injected = create(&orders()).object;
+    let changed = with(&injected, "/spec/template/spec/containers/0/ports", json!([{"containerPort": 80}]));
+    let outcome = admit_with(&upgraded(), Some(&injected), &changed);
+    assert_eq!(outcome.decision, Decision::Kept);
+    assert_eq!(outcome.patch, Value::Null);
+}
+
+#[test]
+fn an_undo_finds_its_old_template() {
+    let first = create(&orders()).object;
+    let second = update(&first, &with(&orders(), "/spec/template/spec/containers/0/image", json!("orders:2"))).object;
+    let outcome = admit_with(&upgraded(), Some(&second), &first);
+    assert_eq!(outcome.decision, Decision::Kept);
+    assert_eq!(outcome.object, first);
+}
+
+#[test]
+fn an_undo_to_before_the_adoption_is_admitted_with_a_warning() {
+    let mut before = orders();
+    before["metadata"]["annotations"] = json!({});
+    let injected = create(&orders()).object;
+    let changed = with(&before, "/spec/template/spec/containers/0/image", json!("orders:0"));
+    for sent in [&before, &changed] {
+        let outcome = update(&injected, sent);
+        assert_eq!(outcome.decision, Decision::Ungated, "{}", outcome.response);
+        assert_eq!(outcome.patch, Value::Null);
+        assert_eq!(outcome.warnings().len(), 1);
+    }
+    // And it may be scaled afterwards; but it isn't created like that.
+    assert_eq!(update(&before, &with(&before, "/spec/replicas", json!(9))).decision, Decision::Kept);
+    assert_eq!(create(&before).decision, Decision::Denied);
+    // With our injection in its template it isn't from before the adoption.
+    let stale = with(&injected, "/metadata/annotations", Value::Null);
+    assert_eq!(update(&injected, &stale).decision, Decision::Denied);
+}
+
+#[test]
+fn adding_the_label_is_a_change() {
+    let unlabelled = with(&orders(), "/metadata/labels", Value::Null);
+    assert_eq!(update(&unlabelled, &orders()).decision, Decision::Injected);
+    // But what came in without a gate while the webhook was away stays so until it changes.
+    assert_eq!(update(&orders(), &with(&orders(), "/spec/replicas", json!(9))).decision, Decision::Kept);
+}
+
+#[test]
+fn a_copy_under_another_name_gets_a_record_of_its_own() {
+    let copy = with(&create(&orders()).object, "/metadata/name", json!("orders-canary"));
+    let outcome = create(&copy);
+    assert_eq!(outcome.decision, Decision::Injected);
+    assert_eq!(outcome.template()["metadata"]["labels"][label::GATE], "orders-canary.deployment");
+}
+
+#[test]
+fn a_generated_name_needs_a_group() {
+    let unnamed = with(&orders(), "/metadata/name", Value::Null);
+    assert!(create(&unnamed).message().contains("generateName"));
+    assert_eq!(create(&annotated(&unnamed, annotation::GROUP, "orders-db")).decision, Decision::Injected);
+}
+
+#[test]
+fn other_webhooks_may_add_to_our_containers() {
+    let mut injected = create(&orders()).object;
+    for container in injected["spec"]["template"]["spec"]["initContainers"].as_array_mut().expect("a list") {
+        container["securityContext"] = json!({"allowPrivilegeEscalation": false});
+        container["env"] = json!([{"name": "PROXY", "value": "http://proxy"}]);
+        container["imagePullPolicy"] = json!("IfNotPresent");
+    }
+    assert_eq!(create(&injected).decision, Decision::Kept);
+}
+
+#[test]
+fn the_migration_comes_last_again_when_somebody_adds_behind_it() {
+    let injected = create(&orders()).object;
+    let sidecar = json!({"name": "proxy", "image": "proxy:1", "restartPolicy": "Always"});
+    let behind = with(&injected, "/spec/template/spec/initContainers/-", sidecar);
+    let outcome = update(&injected, &behind);
+    assert_eq!(outcome.decision, Decision::Injected);
+    assert_eq!(init_containers(&outcome.object), [pod::INSTALL_CONTAINER, "proxy", pod::MIGRATE_CONTAINER]);
+}
+
+#[test]
+fn the_agent_by_image_volume_is_the_same_migration() {
+    let by_image = Installation { delivery: AgentDelivery::ImageVolume, ..installation() };
+    let outcome = admit_with(&by_image, None, &orders());
+    assert_eq!(init_containers(&outcome.object), [pod::MIGRATE_CONTAINER]);
+    let migration = &create(&orders()).object["spec"]["template"]["metadata"]["labels"][label::MIGRATION];
+    assert_eq!(&outcome.template()["metadata"]["labels"][label::MIGRATION], migration);
+    assert_eq!(
+        outcome.template()["spec"]["initContainers"][0]["command"],
+        json!(["/migration-gate-image/migration-gate-agent"])
+    );
+    assert_eq!(admit_with(&by_image, None, &outcome.object).decision, Decision::Kept);
+    let unlabelled = with(&outcome.object, "/metadata/labels", Value::Null);
+    assert_eq!(update(&outcome.object, &unlabelled).template(), &orders()["spec"]["template"]);
+}
+
+#[test]
+fn policy_is_checked_but_never_reaches_the_template() {
+    let injected = create(&orders()).object;
+    for (key, value) in [(annotation::TIMEOUT, "30m"), (annotation::BACKOFF_LIMIT, "1"), (annotation::SUSPEND, "true")]
+    {
+        let outcome = update(&injected, &annotated(&injected, key, value));
+        assert_eq!((outcome.decision, outcome.patch), (Decision::Kept, Value::Null), "{key}");
+        let outcome = update(&injected, &annotated(&injected, key, "?"));
+        assert_eq!(outcome.decision, Decision::Denied, "{key}");
+    }
+    let outcome = update(&injected, &annotated(&injected, annotation::TIMEOUT, "30m"));
+    assert_eq!(outcome.warnings().len(), 1, "{}", outcome.response);
+}
+
+#[test]
+fn warnings_are_few_and_meant() {
+    assert_eq!(create(&orders()).warnings(), Vec::<&str>::new());
+    for (image, is_warned) in [
+        ("orders", true),
+        ("orders:latest", true),
+        ("localhost:5000/orders", true),
+        ("localhost:5000/orders:1", false),
+        ("orders@sha256:00", false),
+        ("orders:latest@sha256:00", false),
+    ] {
+        let object = with(&orders(), "/spec/template/spec/containers/0/image", json!(image));
+        assert_eq!(create(&object).warnings().len(), usize::from(is_warned), "{image}");
+    }
+    let proxy = json!({"name": "db", "image": "gcr.io/x/cloud-sql-proxy:2@sha256:00"});
+    let object = with(&orders(), "/spec/template/spec/containers/-", proxy.clone());
+    assert_eq!(create(&object).warnings().len(), 1);
+    let alone = with(&orders(), "/spec/template/spec/containers/0", proxy);
+    assert_eq!(create(&alone).warnings(), Vec::<&str>::new());
+}
+
+#[test]
+fn what_is_not_a_review_is_an_error() {
+    for bytes in [
+        &b""[..],
+        b"{}",
+        b"null",
+        b"[]",
+        b"\xff",
+        b"{\"apiVersion\":\"admission.k8s.io/v1\",\"kind\":\"AdmissionReview\"}",
+        b"{\"apiVersion\":\"admission.k8s.io/v1beta1\",\"kind\":\"AdmissionReview\",\"request\":null}",
+    ] {
+        assert!(review(bytes, &installation()).is_err(), "{}", String::from_utf8_lossy(bytes));
+    }
+    let mut no_uid = a_review(None, &orders());
+    no_uid["request"]["uid"] = json!("");
+    assert!(review(no_uid.to_string().as_bytes(), &installation()).is_err());
+}
+
+#[test]
+fn whatever_the_object_is_there_is_an_answer_to_its_uid() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let text = |object: &str| a_review(None, &json!("OBJECT")).to_string().replace("\"OBJECT\"", object);
+    let with_template =
+        |template: &str| text(&orders().to_string().replace(r#""metadata":{"labels":{"app":"orders"}}"#, template));
+    for review_text in [
+        text("null"),
+        text("1"),
+        text(r#"{"metadata": 1}"#),
+        text(r#"{"metadata": {"labels": {"a": 1}}}"#),
+        with_template(&format!(r#""metadata":{deep}"#)),
+        with_template(r#""metadata":null"#),
+        with_template(r#""metadata":{"annotations":{"a":[]}}"#),
+    ] {
+        let answer = review(review_text.as_bytes(), &installation()).expect("a review");
+        assert_eq!(answer.decision, Decision::Denied, "{}", &review_text[..80]);
+        assert!(String::from_utf8_lossy(&answer.body).contains("705ab4f5-6393-11e8-b7cc-42010a800002"));
+    }
+}
+
+/// Every denial, provoked. The texts are reviewed as a whole in `tests/data/denials.txt`.
+#[test]
+fn denials_say_what_was_found_and_what_is_allowed() {
+    let object = orders();
+    let template = "/spec/template";
+    let at = |pointer: &str, value: Value| with(&object, &format!("{template}{pointer}"), value);
+    let wrapped = wrapping();
+    let cases = vec![
+        ("no command", with(&object, "/metadata/annotations", Value::Null)),
+        ("the command on the template", {
+            let misplaced = with(&object, "/metadata/annotations", Value::Null);
+            with(&misplaced, "/spec/template/metadata/annotations", json!({ annotation::COMMAND: "a" }))
+        }),
+        ("two commands in one", annotated(&object, annotation::COMMAND, "alembic upgrade head && ./seed")),
+        ("a variable", annotated(&object, annotation::COMMAND, "goose -dsn $DSN up")),
+        ("a misspelt key", annotated(&object, "migration-gate.dev/time-out", "30m")),
+        ("an unknown key", annotated(&object, "migration-gate.dev/database", "pg")),
+        ("a key of ours", annotated(&object, annotation::SIGNAL, "{}")),
+        ("no unit", annotated(&object, annotation::TIMEOUT, "600")),
+        ("no retries", annotated(&object, annotation::BACKOFF_LIMIT, "0")),
+        ("not a boolean", annotated(&object, annotation::SUSPEND, "yes")),
+        ("no port", annotated(&object, annotation::WAIT_FOR, "tcp://db")),
+        ("not JSON", annotated(&object, annotation::ENV, "DB_USER=owner")),
+        ("a bad variable", annotated(&object, annotation::ENV, r#"[{"name": "A", "valueFrom": {"secretRef": {}}}]"#)),
+        ("a bad group", annotated(&object, annotation::GROUP, "Orders_DB")),
+        ("no such container", annotated(&object, annotation::CONTAINER, "app")),
+        ("a sidecar", with(&wrapped, "/spec/template/spec/initContainers/0/restartPolicy", json!("Always"))),
+        ("the image's own command", with(&wrapped, "/spec/template/spec/initContainers/0/command", Value::Null)),
+        ("a command for a wrapped container", annotated(&wrapped, annotation::COMMAND, "alembic upgrade head")),
+        ("no name", with(&object, "/metadata/name", Value::Null)),
+        ("no containers", at("/spec/containers", json!([]))),
+        ("not a template", at("/spec/containers", json!("web"))),
+        ("Windows", at("/spec/os", json!({"name": "windows"}))),
+        ("Windows by its node", at("/spec/nodeSelector", json!({"kubernetes.io/os": "windows"}))),
+        ("our container's name", at("/spec/containers/0/name", json!(pod::MIGRATE_CONTAINER))),
+        ("our volume's name", at("/spec/volumes", json!([{"name": pod::VOLUME}]))),
+        ("our volume, mounted", {
+            at("/spec/containers/0/volumeMounts", json!([{"name": pod::SIGNAL_VOLUME, "mountPath": "/x"}]))
+        }),
+        ("our path", at("/spec/containers/0/volumeMounts", json!([{"name": "x", "mountPath": "/migration-gate/"}]))),
+        ("an unreadable note", at("/metadata/annotations", json!({ annotation::INJECTED: "{}" }))),
+        ("a signal", at("/metadata/annotations", json!({ annotation::SIGNAL: "{}" }))),
+        ("a pass", at("/metadata/annotations", json!({ annotation::OPENED: "{}" }))),
+        ("a runner", at("/metadata/labels", json!({ label::ROLE: label::ROLE_RUNNER }))),
+        ("a finalizer", at("/metadata/finalizers", json!([POD_FINALIZER]))),
+    ];
+    let mut text = String::new();
+    for (what, object) in cases {
+        let outcome = create(&object);
+        assert_eq!(outcome.decision, Decision::Denied, "{what}");
+        let status = &outcome.response["status"];
+        assert_eq!(status["status"], "Failure");
+        assert!(outcome.message().chars().count() <= 400, "{what}: {}", outcome.message());
+        text.push_str(&format!(
+            "{what}: {} {}\n  {}\n\n",
+            status["code"],
+            status["reason"].as_str().unwrap_or_default(),
+            outcome.message()
+        ));
+    }
+    check_snapshot("denials.txt", &text);
+}
+
+#[test]
+fn the_gate_is_there_once() {
+    let own_gate = with(&orders(), "/spec/template/spec/readinessGates", json!([{"conditionType": CONDITION}]));
+    let outcome = create(&own_gate);
+    assert_eq!(outcome.template()["spec"]["readinessGates"], json!([{"conditionType": CONDITION}]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_get_an_answer_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = review(&bytes, &installation());
+    }
+
+    /// Any part of a review replaced by anything, or cut off anywhere.
+    #[test]
+    fn any_damaged_review_gets_an_answer_or_an_error(
+        from in 0usize..1500, length in 0usize..300, with in "[\\[\\]{}\",:a-z0-9 \\\\]{0,20}"
+    ) {
+        let injected = create(&wrapping()).object;
+        let text = a_review(Some(&wrapping()), &injected).to_string();
+        let from = from.min(text.len());
+        let to = (from + length).min(text.len());
+        if text.is_char_boundary(from) && text.is_char_boundary(to) {
+            let damaged = format!("{}{with}{}", &text[..from], &text[to..]);
+            let _ = review(damaged.as_bytes(), &installation());
+            let _ = review(&text.as_bytes()[..from], &installation());
+        }
+    }
+}

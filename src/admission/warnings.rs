@@ -1,0 +1,118 @@
+//! Warnings: what is allowed, but may not be what the user wants. `kubectl` shows them beside its own output.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::plan::{Plan, Source, is_mutable};
+use super::template::{CONTAINERS, Template, name};
+use super::workload::Workload;
+use crate::contract::annotation;
+use crate::settings::{Policy, Settings};
+
+/// The characters that a warning may have. Source: Kubernetes API, AdmissionResponse.warnings.
+const CHARS: usize = 120;
+
+/// The characters of a name that a warning quotes.
+const NAME_CHARS: usize = 40;
+
+/// The default of `progressDeadlineSeconds`. Source: Kubernetes, SetDefaults_Deployment.
+const PROGRESS_DEADLINE_SECONDS: i64 = 600;
+
+/// Database proxies and meshes, by the name of their container or of their image.
+const PROXIES: [&str; 11] = [
+    "alloydb-auth-proxy",
+    "cloud-sql-proxy",
+    "cloud_sql_proxy",
+    "cloudsql-proxy",
+    "consul-dataplane",
+    "envoy",
+    "istio-proxy",
+    "kuma-sidecar",
+    "linkerd-proxy",
+    "pgbouncer",
+    "proxysql",
+];
+
+/// A warning on one line, of at most 120 characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Warning(String);
+
+impl Warning {
+    fn new(text: String) -> Warning {
+        Warning(cut(&text, CHARS))
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// It asks for a gate, but nothing says what to run, and the template has nothing of ours.
+pub(super) fn ungated() -> Warning {
+    Warning::new(format!("not gated: no {} says what to run; pods start without a migration", annotation::COMMAND))
+}
+
+/// About how the Deployment rolls out.
+pub(super) fn of_timing(workload: &Workload<'_>, policy: &Policy) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let deadline = workload.spec.progress_deadline_seconds.unwrap_or(PROGRESS_DEADLINE_SECONDS);
+    if let Some(timeout) = policy.timeout.map(|timeout| timeout.as_secs())
+        && i64::try_from(timeout).is_ok_and(|timeout| timeout > deadline)
+    {
+        warnings.push(Warning::new(format!(
+            "progressDeadlineSeconds {deadline} is shorter than the migration's timeout {timeout}s: a rollout may be given up early"
+        )));
+    }
+    let strategy = workload.spec.strategy.as_ref();
+    if strategy.is_some_and(|strategy| strategy.r#type.as_deref() == Some("Recreate")) {
+        warnings.push(Warning::new("strategy Recreate: no pod serves while the migration runs".to_owned()));
+    }
+    let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+    if rolling.is_some_and(|rolling| rolling.max_unavailable == "100%") {
+        warnings
+            .push(Warning::new("maxUnavailable 100%: no pod may be left to serve while the migration runs".to_owned()));
+    }
+    warnings
+}
+
+/// About what is in the template.
+pub(super) fn of_template(stripped: &Template, plan: &Plan, settings: &Settings) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let image = plan.container["image"].as_str().unwrap_or_default();
+    if is_mutable(image) {
+        warnings.push(Warning::new(format!(
+            "image {:?} can change under its name without a new migration: use a fixed tag or a digest",
+            cut(image, NAME_CHARS)
+        )));
+    }
+    let target = match plan.source {
+        Source::Copy => settings.container.as_deref().or_else(|| stripped.list(CONTAINERS).first().map(name)),
+        Source::Wrap(_) => None,
+    };
+    for container in stripped.list(CONTAINERS) {
+        if Some(name(container)) != target && is_proxy(container) {
+            warnings.push(Warning::new(format!(
+                "the migration can't reach {:?} before it starts: make that proxy a native sidecar",
+                cut(name(container), NAME_CHARS)
+            )));
+        }
+    }
+    warnings
+}
+
+fn is_proxy(container: &Value) -> bool {
+    let image = container["image"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    let image = image.split(['@', ':']).next().unwrap_or_default();
+    PROXIES.contains(&name(container)) || PROXIES.contains(&image)
+}
+
+/// The text's first characters, with a sign that there were more.
+fn cut(text: &str, chars: usize) -> String {
+    if text.chars().count() <= chars {
+        return text.to_owned();
+    }
+    text.chars().take(chars - 1).chain(['…']).collect()
+}
