@@ -182,6 +182,7 @@ async fn the_end_waits_for_the_last_answer() {
     idle.closed_after().await;
     until("only the busy one", || server.metrics.open.get() == 1).await;
     assert!(server.connect(&certificate).await.is_err(), "nobody is taken in");
+    assert!(!server.served.is_finished(), "the server ends before its last answer");
     server.release.notify_one();
     assert!(busy.answer().await.ends_with("released"));
     server.ended().await;
