@@ -4,6 +4,7 @@
 //! goes before it.
 
 mod controller;
+mod crd;
 mod exit;
 mod webhook;
 
@@ -28,6 +29,8 @@ enum Command {
     Webhook(webhook::WebhookArguments),
     /// Run the controller that elects, records and opens the gates
     Controller(controller::ControllerArguments),
+    /// Print the CustomResourceDefinition of MigrationGate as YAML
+    Crd(crd::CrdArguments),
 }
 
 /// What every long-running role takes.
@@ -50,6 +53,7 @@ impl Arguments {
         match self.command {
             Command::Webhook(arguments) => arguments.run(),
             Command::Controller(arguments) => arguments.run(),
+            Command::Crd(arguments) => arguments.run(),
         }
     }
 }
