@@ -1,0 +1,59 @@
+# Targets are a line or two each; what they do is in the programs. `make demo` and `make test` are where to start.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+TARGET  := $(shell rustc -vV | sed -n 's/^host: //p')
+IMAGE   ?= localhost/migration-gate:$(VERSION)
+ARCHIVE ?= target/migration-gate.tar
+CLUSTER ?= dev
+# Static, and the same bytes wherever they are built.
+STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
+TESTCLUSTER := cargo run --quiet -p testcluster --
+
+.PHONY: agent program binaries image test test-unit test-api test-node demo bench cluster-up cluster-down fmt lint clean
+
+binaries: program agent
+
+program:
+	$(STATIC) cargo build --release --target $(TARGET) --bin migration-gate
+
+agent:
+	$(STATIC) cargo build --profile agent --target $(TARGET) --bin migration-gate-agent
+
+image: binaries
+	$(TESTCLUSTER) image --output $(ARCHIVE) --tag $(IMAGE) --user 65532:65532 --entrypoint /migration-gate \
+	  /migration-gate=target/$(TARGET)/release/migration-gate \
+	  /migration-gate-agent=target/$(TARGET)/agent/migration-gate-agent
+
+test: lint test-unit test-api test-node
+
+test-unit:
+	cargo test --workspace --lib --bins
+
+test-api:
+	cargo test --test '*_api'
+
+test-node: image
+	cargo test --test 'node*'
+
+demo: image
+	cargo test --test demo -- --nocapture
+
+bench:
+	cargo bench
+
+cluster-up: image
+	$(TESTCLUSTER) up --name $(CLUSTER) --cert-manager
+	$(TESTCLUSTER) load --name $(CLUSTER) $(ARCHIVE)
+	$(TESTCLUSTER) kubectl --name $(CLUSTER) -- apply -k .
+
+cluster-down:
+	$(TESTCLUSTER) down --name $(CLUSTER)
+
+fmt:
+	cargo fmt --all
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+clean:
+	cargo clean
