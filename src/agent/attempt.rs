@@ -2,6 +2,12 @@
 
 use crate::contract::{Outcome, Verdict};
 
+/// The exit code of an agent that was started with arguments that it does not understand: sysexits' EX_USAGE.
+pub const EXIT_USAGE: u8 = 64;
+/// The exit code of an agent that can't install itself: sysexits' EX_CANTCREAT.
+pub const EXIT_CANNOT_INSTALL: u8 = 73;
+/// The exit code of an agent that finds no signal directory, or can't read it: sysexits' EX_CONFIG.
+pub const EXIT_CONFIG: u8 = 78;
 /// The exit code of an agent whose attempt was not started: sysexits' EX_TEMPFAIL.
 pub const EXIT_NOT_STARTED: u8 = 75;
 /// The exit code of an agent that ended its command because time was up, as of coreutils' `timeout`.

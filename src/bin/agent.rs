@@ -1,2 +1,7 @@
 //! The command `migration-gate-agent`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    migration_gate::agent::main(std::env::args_os().skip(1))
+}
