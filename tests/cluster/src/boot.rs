@@ -43,7 +43,9 @@ pub(crate) fn boot(options: &Options) -> Result<Cluster> {
     step(format!("starting cluster {} (logs in {})", options.name, layout.logs().display()));
     let cluster = Cluster::around(Inner::new(state, layout, true))?;
     let boot = Boot { cluster: &cluster, options, programs, endpoints: cluster.endpoints() };
-    boot.run(hierarchy)?;
+    // The error names a log, which has to be there still.
+    boot.run(hierarchy).inspect_err(|_| cluster.keep_logs())?;
+    cluster.with_inner(Inner::booted)?;
     step(format!("cluster {} is up after {:.1} s", options.name, begin.elapsed().as_secs_f32()));
     Ok(cluster)
 }
@@ -67,7 +69,8 @@ impl Boot<'_> {
             // While the API server starts.
             nodes.clone().try_for_each(|index| self.runtime(&hierarchy, index))?;
         }
-        self.wait_for_api()?;
+        self.cluster.wait_for_api(LIMIT)?;
+        step("the API server is ready");
         if let Some(program) = &self.programs.controller_manager {
             self.start(control_plane::controller_manager(program.clone(), &self.endpoints, &files)?)?;
         }
@@ -78,6 +81,7 @@ impl Boot<'_> {
         nodes.clone().try_for_each(|index| self.kubelet(&files, index))?;
         self.cluster.apply(PROXY_ROLE)?;
         self.cluster.wait_for_nodes(LIMIT)?;
+        step("all nodes are ready");
         self.wait_for_default_account()
     }
 
@@ -124,18 +128,6 @@ impl Boot<'_> {
         let group = node::cgroup(&self.options.name, index);
         self.start(node::kubelet(layout, files, &self.endpoints, plan, &group, index)?)?;
         self.start(node::kube_proxy(layout, files, &self.endpoints, index)?)
-    }
-
-    fn wait_for_api(&self) -> Result<()> {
-        let (address, port) = self.endpoints.api;
-        self.cluster.wait_for("the API server to be ready", LIMIT, || {
-            // Connecting is much cheaper than a run of kubectl.
-            if let Err(error) = std::net::TcpStream::connect((address, port)) {
-                return Ok(Seen::NotYet(error.to_string()));
-            }
-            Ok(self.cluster.kubectl(&["get", "--raw=/readyz"]).into())
-        })?;
-        Ok(())
     }
 
     /// Pods are refused until the controllers have made their namespace's service account.

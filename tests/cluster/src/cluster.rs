@@ -1,7 +1,7 @@
 //! A running cluster: booting it, using it, hurting it, ending it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use crate::network;
 use crate::node;
 use crate::progress::{self, Seen, step};
 use crate::sandbox::{Place, Sandbox};
-use crate::state::{self, Layout, Site, State};
+use crate::state::{self, Layout, Logs, Site, State};
 
 /// A Kubernetes that runs. It ends when this is dropped, unless it was told to stay.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub(crate) struct Inner {
     children: HashMap<String, Child>,
     /// Whether dropping it ends it.
     owned: bool,
+    logs: Logs,
 }
 
 impl Cluster {
@@ -141,6 +142,12 @@ impl Cluster {
     #[must_use]
     pub fn logs_dir(&self) -> PathBuf {
         self.layout.logs()
+    }
+
+    /// Keeps the logs when the cluster ends. They are kept anyway when it fails to boot, when the thread that
+    /// drops it panics, and when its process is killed.
+    pub fn keep_logs(&self) {
+        self.inner().logs = Logs::Keep;
     }
 
     /// The audit log, with [`Options::audit`]: one JSON object a line.
@@ -335,6 +342,21 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until the API server answers: after it was started again, say.
+    ///
+    /// # Errors
+    /// After `limit`, with what was seen last.
+    pub fn wait_for_api(&self, limit: Duration) -> Result<()> {
+        let (address, port) = self.endpoints.api;
+        self.wait_for("the API server to be ready", limit, || {
+            // Connecting is much cheaper than a run of kubectl.
+            if let Err(error) = TcpStream::connect((address, port)) {
+                return Ok(Seen::NotYet(error.to_string()));
+            }
+            Ok(Seen::from(self.kubectl(&["get", "--raw=/readyz"]).map(drop)))
+        })
+    }
+
     /// Waits until every node is Ready.
     ///
     /// # Errors
@@ -421,7 +443,7 @@ impl Handle<'_> {
 
 impl Inner {
     pub(crate) fn new(state: State, layout: Layout, owned: bool) -> Self {
-        Self { state, layout, sandboxes: BTreeMap::new(), children: HashMap::new(), owned }
+        Self { state, layout, sandboxes: BTreeMap::new(), children: HashMap::new(), owned, logs: Logs::Remove }
     }
 
     fn check_node(&self, index: usize) -> Result<()> {
@@ -457,9 +479,12 @@ impl Inner {
         }
         self.sandboxes.remove(&site);
         self.state.sandboxes.retain(|(at, _)| *at != site);
-        let names: Vec<String> =
-            self.state.components.values().filter(|one| one.site == site).map(|one| one.name.clone()).collect();
-        names.iter().for_each(|name| self.reap(name));
+        for component in self.state.components.values_mut().filter(|component| component.site == site) {
+            component.stopped();
+            if let Some(mut child) = self.children.remove(&component.name) {
+                let _ = child.wait();
+            }
+        }
         self.state.save(&self.layout)
     }
 
@@ -503,12 +528,17 @@ impl Inner {
     /// An error if a component that nobody has killed does not run.
     pub(crate) fn check_components(&self) -> Result<()> {
         for component in self.state.components.values() {
-            let switched_off = matches!(component.site, Site::Node(_)) && self.state.place(component.site).is_none();
-            if component.process().is_some() && !component.is_running() && !switched_off {
+            if component.process().is_some() && !component.is_running() {
                 return Err(component.ended(&self.layout.logs()));
             }
         }
         Ok(())
+    }
+
+    /// Writes down that it has come up whole.
+    pub(crate) fn booted(&mut self) -> Result<()> {
+        self.state.booted = true;
+        self.state.save(&self.layout)
     }
 
     fn stay(&mut self) -> Result<()> {
@@ -525,7 +555,11 @@ impl Inner {
         if !std::mem::replace(&mut self.owned, false) {
             return Ok(());
         }
-        let result = self.state.clear(&self.layout);
+        let logs = if std::thread::panicking() { Logs::Keep } else { self.logs };
+        if logs == Logs::Keep {
+            step(format!("the logs of cluster {} are kept in {}", self.state.name, self.layout.logs().display()));
+        }
+        let result = self.state.clear(&self.layout, logs);
         self.sandboxes.clear();
         let names: Vec<String> = self.children.keys().cloned().collect();
         names.iter().for_each(|name| self.reap(name));

@@ -128,6 +128,8 @@ pub(crate) fn link_node(plan: Plan, index: usize, hub: Place, node: Place) -> Re
     let gateway = plan.gateway(index).to_string();
     inside(node, &["route", "add", &plan.subnet(), "via", &gateway])?;
     inside(node, &["route", "add", PODS, "via", &gateway])?;
+    // kube-proxy's rules turn packets to services away from it, but without a route there would be none.
+    inside(node, &["route", "add", SERVICES, "via", &gateway])?;
     // Pods that are there have more exact routes; packets to others would go round in circles.
     inside(node, &["route", "add", "unreachable", &pods_of(index)])?;
     let rules = format!(

@@ -36,11 +36,23 @@ pub(crate) struct State {
     pub(crate) slot: u8,
     /// Who booted it.
     pub(crate) owner: Identity,
+    /// Whether it has come up whole.
+    #[serde(default)]
+    pub(crate) booted: bool,
     /// Whether it lives on without that process.
     pub(crate) stays: bool,
     pub(crate) sandboxes: Vec<(Site, Place)>,
     pub(crate) components: BTreeMap<String, Component>,
     pub(crate) cgroups: Vec<String>,
+}
+
+/// What becomes of the logs of a cluster that ends. Those that are kept are there until the next one of
+/// the same name starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Logs {
+    /// Something went wrong, so somebody will want to read them.
+    Keep,
+    Remove,
 }
 
 /// The folders of one cluster.
@@ -116,7 +128,7 @@ impl State {
                 used.push(state.slot);
             } else {
                 step(format!("clearing away the cluster {}, whose owner is gone", state.name));
-                state.clear(&layout)?;
+                state.clear(&layout, Logs::Keep)?;
             }
         }
         let taken = |slot: u8| match options.profile {
@@ -132,6 +144,7 @@ impl State {
             profile: options.profile,
             slot,
             owner,
+            booted: false,
             stays: false,
             sandboxes: Vec::new(),
             components: BTreeMap::new(),
@@ -152,6 +165,9 @@ impl State {
         let state = Self::read(&layout)?.filter(Self::is_alive).ok_or_else(|| {
             Error::Invalid(format!("no cluster called {name} is up (`testcluster up --name {name}` starts one)"))
         })?;
+        if !state.booted {
+            return Err(Error::Invalid(format!("the cluster {name} is still starting")));
+        }
         Ok((state, layout))
     }
 
@@ -192,8 +208,8 @@ impl State {
             || self.components.values().any(Component::is_running)
     }
 
-    /// Ends everything that it has started and removes what that leaves, except the logs.
-    pub(crate) fn clear(&self, layout: &Layout) -> Result<()> {
+    /// Ends everything that it has started and removes what that leaves.
+    pub(crate) fn clear(&self, layout: &Layout, logs: Logs) -> Result<()> {
         let mut stuck = Vec::new();
         for (site, place) in self.sandboxes.iter().rev() {
             if !place.init().kill() {
@@ -215,7 +231,10 @@ impl State {
             let hierarchy = Hierarchy::detect()?;
             self.cgroups.iter().for_each(|group| hierarchy.remove(group));
         }
-        remove_all_but_logs(layout)
+        match logs {
+            Logs::Keep => remove_all_but_logs(layout),
+            Logs::Remove => fs::remove_dir_all(&layout.folder).at(&layout.folder),
+        }
     }
 }
 
@@ -264,7 +283,7 @@ pub(crate) fn clear(folder: &Path, name: &str) -> Result<bool> {
     let _lock = lock(folder)?;
     let layout = Layout { folder: folder.join(name) };
     let Some(state) = State::read(&layout)? else { return Ok(false) };
-    state.clear(&layout)?;
+    state.clear(&layout, Logs::Remove)?;
     Ok(true)
 }
 
