@@ -126,7 +126,7 @@ fn is_default(holder: &str, key: &str, value: &Value) -> bool {
 }
 
 /// An object without its fields that are null, false, or an empty text, list or object.
-fn without_empty(value: Value) -> Value {
+pub(super) fn without_empty(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
             Value::Object(fields.into_iter().filter(|(_, value)| !is_empty(value)).collect::<Map<_, _>>())

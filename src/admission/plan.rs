@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::denial::Denial;
-use super::fingerprint::{fingerprint, normal};
+use super::fingerprint::{fingerprint, normal, without_empty};
 use super::injected::{is_our_container, is_our_volume, short_digest};
 use super::template::{ANNOTATIONS, CONTAINERS, INIT_CONTAINERS, LABELS, Template, VOLUMES, name};
 use crate::contract::{POD_FINALIZER, annotation, label, pod};
@@ -56,6 +56,7 @@ impl Plan {
             fields.map(|(field, value)| (field.to_owned(), normal(field, value.clone()))).collect();
         fields.insert("imagePullPolicy".to_owned(), json!(pull_policy(&self.container)));
         let addresses: Vec<&str> = settings.wait_for.iter().map(|address| address.as_str()).collect();
+        let fields = without_empty(Value::Object(fields));
         short_digest(&json!({ "container": fields, "waitFor": addresses, "verify": settings.verify }))
     }
 }
@@ -157,6 +158,8 @@ fn migration_container(template: &Template, settings: &Settings) -> Result<(Sour
     copy.insert("command".to_owned(), json!(command));
     if let Some(image) = &settings.image {
         copy.insert("image".to_owned(), json!(image));
+        // The target's pull policy is the API's default for the target's image, more often than not.
+        copy.remove("imagePullPolicy");
     }
     if !settings.env.is_empty() {
         copy.insert("env".to_owned(), merged(&target["env"], &settings.env));

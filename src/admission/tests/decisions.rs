@@ -5,17 +5,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::contract::{CONDITION, POD_FINALIZER, pod};
 
-/// Changes one place of an object, given as a JSON pointer; a removal if `value` is null.
+/// The object with one place changed, or taken out if `value` is null.
 fn with(object: &Value, pointer: &str, value: Value) -> Value {
     let mut object = object.clone();
-    let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
-    let key = key.replace("~1", "/");
-    match object.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}")) {
-        Value::Object(map) if value.is_null() => drop(map.remove(&key)),
-        Value::Object(map) => drop(map.insert(key, value)),
-        Value::Array(list) if key == "-" => list.push(value),
-        Value::Array(list) => list[key.parse::<usize>().expect("an index")] = value,
-        other => panic!("{pointer} is inside {other}"),
+    if value.is_null() {
+        let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+        let parent = object.pointer_mut(parent).and_then(Value::as_object_mut).expect("an object");
+        parent.remove(&key.replace("~1", "/"));
+    } else {
+        set(&mut object, pointer, value);
     }
     object
 }
@@ -421,7 +419,7 @@ fn the_gate_is_there_once() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn any_bytes_get_an_answer_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

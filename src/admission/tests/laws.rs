@@ -7,8 +7,6 @@ use super::*;
 use crate::admission::strip::strip;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, max_shrink_iters: 2000, ..ProptestConfig::default() })]
-
     #[test]
     fn every_workload_is_injected_and_stripped_to_what_it_was(object in deployment()) {
         let injected = create(&object);

@@ -10,6 +10,7 @@ use crate::contract::{annotation, label};
 
 mod arbitrary;
 mod decisions;
+mod fingerprints;
 mod laws;
 mod snapshots;
 
@@ -131,6 +132,16 @@ fn update(old: &Value, new: &Value) -> Outcome {
 /// The object's pod template, checked.
 fn template(object: &Value) -> Template {
     Template::new(object["spec"]["template"].clone()).expect("a template")
+}
+
+/// Sets what a pointer names, in an object or at the end of a list.
+fn set(object: &mut Value, pointer: &str, value: Value) {
+    let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+    match object.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}")) {
+        Value::Array(list) if key == "-" => list.push(value),
+        Value::Array(list) => list[key.parse::<usize>().expect("an index")] = value,
+        parent => parent[key.replace("~1", "/")] = value,
+    }
 }
 
 /// The path of a file under `tests/data`.
