@@ -119,6 +119,8 @@ pub mod pod {
     /// One word each, and not a JSON array: Kubernetes replaces `$(NAME)` in arguments by the variable's value as it
     /// is, and a quote or a backslash in that value would break any quoting around it.
     pub const VERIFY_WORD_OPTION: &str = "--verify";
+    /// The argument that ends the agent's options; the user's command follows.
+    pub const COMMAND_SEPARATOR: &str = "--";
     /// The volume with our image, where an installation delivers the agent without the install container.
     pub const AGENT_VOLUME: &str = "migration-gate-agent";
     /// Where [`AGENT_VOLUME`] is mounted; the agent's binary is [`IMAGE_AGENT_PATH`] below it.

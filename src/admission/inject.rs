@@ -98,7 +98,7 @@ fn with_agent(container: &Value, plan: &Plan, settings: &Settings, installation:
 fn arguments(container: &Value, settings: &Settings) -> Vec<Value> {
     let wait_for = settings.wait_for.iter().map(|address| format!("{}={address}", pod::WAIT_FOR_OPTION));
     let verify = settings.verify.iter().flatten().map(|word| format!("{}={word}", pod::VERIFY_WORD_OPTION));
-    let options = wait_for.chain(verify).chain(["--".to_owned()]).map(Value::String);
+    let options = wait_for.chain(verify).chain([pod::COMMAND_SEPARATOR.to_owned()]).map(Value::String);
     let command = ["command", "args"].into_iter().flat_map(|field| container[field].as_array()).flatten();
     options.chain(command.cloned()).collect()
 }

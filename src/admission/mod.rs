@@ -1,8 +1,8 @@
 //! Admission: what the webhook does to a workload, as a pure function from review to answer.
 //!
 //! The life of a review follows the files: `review` reads the bytes and writes the answer, `decide` says what happens
-//! to the workload, `inject` and `strip` change its pod template, `patch` says so in JSON Patch. Nothing here does I/O,
-//! keeps state or looks at a clock: the same manifest gives the same object.
+//! to the workload, `inject` and `strip` change its pod template, `patch` says so in JSON Patch. `offline` does the same to
+//! the objects of a file. Nothing here does I/O, keeps state or looks at a clock: the same manifest gives the same object.
 
 mod canonical;
 mod decide;
@@ -10,6 +10,7 @@ mod denial;
 mod fingerprint;
 mod inject;
 mod injected;
+mod offline;
 mod patch;
 mod plan;
 mod review;
@@ -18,6 +19,7 @@ mod template;
 mod warnings;
 mod workload;
 
+pub use offline::{Migration, Rendered, migration, render, unrender, workload_kind};
 pub use review::{Answer, Decision, Operation, ReviewError, Subject, review};
 
 /// What an installation of the webhook puts into its injections.

@@ -10,6 +10,10 @@ use crate::supervise::with_causes;
 pub enum Exit {
     /// The command line is wrong (EX_USAGE).
     Usage,
+    /// What was given is not valid, or would be refused (EX_DATAERR).
+    Data,
+    /// A file that was given can't be read (EX_NOINPUT).
+    NoInput,
     /// An address or a service that is needed is not to be had (EX_UNAVAILABLE).
     Unavailable,
     /// A task of the program ended that never should (EX_SOFTWARE).
@@ -23,8 +27,10 @@ pub enum Exit {
 /// The table for `--help`.
 pub(super) const HELP: &str = "\
 Exit codes:
-   0  ended because it was asked to
+   0  done, or ended because it was asked to
   64  the command line is wrong
+  65  a manifest is not valid, or would be refused
+  66  a file that was given can't be read
   69  an address or a service that is needed is not to be had
   70  a part of the program ended that never should
   71  the operating system refused something
@@ -35,6 +41,8 @@ impl Exit {
     pub fn code(self) -> u8 {
         match self {
             Exit::Usage => 64,
+            Exit::Data => 65,
+            Exit::NoInput => 66,
             Exit::Unavailable => 69,
             Exit::Software => 70,
             Exit::System => 71,

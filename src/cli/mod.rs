@@ -6,6 +6,10 @@
 mod controller;
 mod crd;
 mod exit;
+mod inject;
+mod installation;
+mod lint;
+mod manifests;
 mod webhook;
 
 use clap::{Args, Parser, Subcommand};
@@ -29,6 +33,10 @@ enum Command {
     Webhook(webhook::WebhookArguments),
     /// Run the controller that elects, records and opens the gates
     Controller(controller::ControllerArguments),
+    /// Print manifests as the webhook would make them
+    Inject(inject::InjectArguments),
+    /// Explain what would happen to manifests, and fail if a workload would be refused
+    Lint(lint::LintArguments),
     /// Print the CustomResourceDefinition of MigrationGate as YAML
     Crd(crd::CrdArguments),
 }
@@ -53,6 +61,8 @@ impl Arguments {
         match self.command {
             Command::Webhook(arguments) => arguments.run(),
             Command::Controller(arguments) => arguments.run(),
+            Command::Inject(arguments) => arguments.run(),
+            Command::Lint(arguments) => arguments.run(),
             Command::Crd(arguments) => arguments.run(),
         }
     }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::installation::{Delivery, installation};
 use super::{Exit, Failure, LogArguments, serve};
-use crate::admission::{AgentDelivery, Installation};
 use crate::server::ListenAddress;
 use crate::webhook::{self, WebhookError, WebhookOptions};
 
@@ -35,15 +35,6 @@ pub(super) struct WebhookArguments {
     log: LogArguments,
 }
 
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Delivery {
-    /// An init container copies it
-    #[default]
-    InstallContainer,
-    /// The image is mounted as a volume, where the runtime mounts images executable
-    ImageVolume,
-}
-
 impl WebhookArguments {
     pub(super) fn run(self) -> Result<(), Failure> {
         let options = WebhookOptions {
@@ -51,14 +42,7 @@ impl WebhookArguments {
             health_listen: self.health_listen,
             tls_dir: self.tls_dir,
             drain: Duration::from_secs(self.drain_seconds.into()),
-            installation: Installation {
-                agent_image: self.agent_image,
-                delivery: match self.agent_delivery {
-                    Delivery::InstallContainer => AgentDelivery::InstallContainer,
-                    Delivery::ImageVolume => AgentDelivery::ImageVolume,
-                },
-                version: env!("CARGO_PKG_VERSION"),
-            },
+            installation: installation(self.agent_image, self.agent_delivery),
         };
         serve(&self.log, async move |shutdown| webhook::run(options, shutdown).await)
     }

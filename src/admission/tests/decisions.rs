@@ -10,8 +10,11 @@ fn with(object: &Value, pointer: &str, value: Value) -> Value {
     let mut object = object.clone();
     if value.is_null() {
         let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
-        let parent = object.pointer_mut(parent).and_then(Value::as_object_mut).expect("an object");
-        parent.remove(&key.replace("~1", "/"));
+        match object.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}")) {
+            Value::Array(list) => drop(list.remove(key.parse().expect("an index"))),
+            Value::Object(map) => drop(map.remove(&key.replace("~1", "/"))),
+            other => panic!("{pointer} is inside {other}"),
+        }
     } else {
         set(&mut object, pointer, value);
     }
@@ -78,6 +81,21 @@ fn taking_the_label_off_takes_the_injection_out() {
         let outcome = update(&injected, &unlabelled);
         assert_eq!(outcome.decision, Decision::Stripped);
         assert_eq!(outcome.template(), &object["spec"]["template"]);
+    }
+}
+
+#[test]
+fn what_was_there_but_empty_is_so_again() {
+    for hollow in [Value::Null, json!([])] {
+        let mut object = wrapping();
+        let template = &mut object["spec"]["template"];
+        template["metadata"]["annotations"] = if hollow.is_null() { Value::Null } else { json!({}) };
+        template["spec"]["readinessGates"] = hollow.clone();
+        template["spec"]["volumes"] = hollow.clone();
+        template["spec"]["initContainers"][0]["volumeMounts"] = hollow.clone();
+        let injected = create(&object).object;
+        let unlabelled = with(&injected, "/metadata/labels", Value::Null);
+        assert_eq!(update(&injected, &unlabelled).template(), &object["spec"]["template"], "{hollow}");
     }
 }
 
@@ -228,6 +246,38 @@ fn a_copy_under_another_name_gets_a_record_of_its_own() {
     let outcome = create(&copy);
     assert_eq!(outcome.decision, Decision::Injected);
     assert_eq!(outcome.template()["metadata"]["labels"][label::GATE], "orders-canary.deployment");
+}
+
+#[test]
+fn a_damaged_copy_is_injected_afresh() {
+    for object in [orders(), wrapping()] {
+        let injected = create(&object).object;
+        let spec = "/spec/template/spec";
+        for (pointer, value) in [
+            ("/initContainers/0/command", json!(["true"])),
+            ("/initContainers/0/volumeMounts", Value::Null),
+            ("/initContainers/1/command", json!(["true"])),
+            ("/initContainers/1/args", json!(["--", "true"])),
+            ("/initContainers/1/terminationMessagePath", json!("/tmp/why")),
+            ("/initContainers/1/terminationMessagePolicy", json!("FallbackToLogsOnError")),
+            ("/initContainers/1/volumeMounts", Value::Null),
+            ("/initContainers/1", Value::Null),
+            ("/readinessGates", Value::Null),
+            ("/readinessGates/-", json!({"conditionType": CONDITION})),
+            ("/volumes/0", json!({"name": pod::VOLUME, "hostPath": {"path": "/"}})),
+            ("/volumes/1/downwardAPI/items", json!([])),
+        ] {
+            let damaged = with(&injected, &format!("{spec}{pointer}"), value);
+            let outcome = create(&damaged);
+            // In a wrapped container these fields are the user's again; without it there is nothing to wrap.
+            if object == orders() || !pointer.starts_with("/initContainers/1") || pointer.ends_with("Mounts") {
+                assert_eq!(outcome.decision, Decision::Injected, "{pointer}");
+                assert_eq!(outcome.object, injected, "{pointer}");
+            } else {
+                assert_ne!(outcome.decision, Decision::Kept, "{pointer}");
+            }
+        }
+    }
 }
 
 #[test]

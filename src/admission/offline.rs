@@ -1,0 +1,118 @@
+//! Offline: what the webhook would do to an object of a file, on the same path.
+//!
+//! An object of a file is one that is to be created: whatever the cluster holds under its name isn't known here.
+
+use serde_json::{Map, Value};
+
+use super::decide::{Admission, Case, Rewrite, decide};
+use super::denial::Denial;
+use super::injected::{Injected, Note, find};
+use super::strip::strip;
+use super::template::{INIT_CONTAINERS, LABELS, Template};
+use super::warnings::Warning;
+use super::workload::Workload;
+use super::{Decision, Installation};
+use crate::contract::{label, pod};
+use crate::group::WorkloadKind;
+
+/// What the webhook would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// What was decided; [`Decision::Ignored`] where the workload doesn't ask for a gate.
+    pub decision: Decision,
+    /// The denial's sentence, or the warnings.
+    pub notes: Vec<String>,
+}
+
+/// Does to an object what the webhook would do if it were created. A denied one stays as it is.
+pub fn render(object: &mut Value, kind: WorkloadKind, installation: &Installation) -> Rendered {
+    if let Err(denial) = check_text(object) {
+        return denied(&denial);
+    }
+    // The webhook's configuration selects by this label, so it never sees the others.
+    if object["metadata"]["labels"][label::GATED] != label::GATED_TRUE {
+        return Rendered { decision: Decision::Ignored, notes: Vec::new() };
+    }
+    let decided = serde_json::value::to_raw_value(object).map_err(|error| Denial::Unreadable(error.to_string()));
+    let decided = decided.and_then(|text| {
+        let new = Workload::read(&text).map_err(|error| Denial::Unreadable(error.to_string()))?;
+        Ok(decide(&Case { kind, is_update: false, old: None, new }, installation))
+    });
+    let decided = match decided {
+        Ok(decided) => decided,
+        Err(denial) => return denied(&denial),
+    };
+    let decision = match decided.admission {
+        Admission::Deny(denial) => return denied(&denial),
+        Admission::Inject(Rewrite { to, .. }) => {
+            object["spec"]["template"] = to.as_value().clone();
+            Decision::Injected
+        }
+        Admission::Ignore | Admission::AdmitUngated => Decision::Ignored,
+        Admission::Keep | Admission::Restore(_) | Admission::Strip(_) => Decision::Kept,
+    };
+    Rendered { decision, notes: decided.warnings.iter().map(Warning::to_string).collect() }
+}
+
+fn denied(denial: &Denial) -> Rendered {
+    Rendered { decision: Decision::Denied, notes: vec![denial.to_string()] }
+}
+
+/// Labels and annotations are text; YAML makes other things of `true` and `3`, which the API server refuses.
+fn check_text(object: &Value) -> Result<(), Denial> {
+    for field in ["labels", "annotations"] {
+        let entries = object["metadata"][field].as_object().into_iter().flatten();
+        if let Some((key, value)) = entries.into_iter().find(|(_, value)| !value.is_string()) {
+            let wrong = format!("metadata.{field}: {key} is {value}, and must be text; write \"{value}\" in quotes");
+            return Err(Denial::Unreadable(wrong));
+        }
+    }
+    Ok(())
+}
+
+/// Takes an injection out of an object, whether or not it asks for one. Says whether there was any.
+pub fn unrender(object: &mut Value) -> bool {
+    let Ok(template) = Template::new(object["spec"]["template"].clone()) else { return false };
+    let stripped = strip(&template);
+    let has_changed = stripped != template;
+    if has_changed {
+        object["spec"]["template"] = stripped.as_value().clone();
+    }
+    has_changed
+}
+
+/// What an injected workload would run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// The name of its group's record.
+    pub record: String,
+    /// The migration's fingerprint.
+    pub fingerprint: String,
+    /// The image that it runs in.
+    pub image: String,
+    /// The user's command.
+    pub command: Vec<String>,
+    /// The init container that is wrapped; `None`, if one is added.
+    pub wrapped: Option<String>,
+}
+
+/// Reads from an object what its injection would run; `None` if it has none.
+pub fn migration(object: &Value) -> Option<Migration> {
+    let template = Template::new(object["spec"]["template"].clone()).ok()?;
+    let Note::Readable(note) = Injected::read(&template) else { return None };
+    let container = find(&template, INIT_CONTAINERS, note.migration_container())?;
+    let words = container["args"].as_array()?.iter().filter_map(Value::as_str);
+    Some(Migration {
+        record: template.entry(LABELS, label::GATE)?.to_owned(),
+        fingerprint: template.entry(LABELS, label::MIGRATION)?.to_owned(),
+        image: container["image"].as_str().unwrap_or_default().to_owned(),
+        command: words.skip_while(|word| *word != pod::COMMAND_SEPARATOR).skip(1).map(str::to_owned).collect(),
+        wrapped: note.wrapped.map(|wrapped| wrapped.container),
+    })
+}
+
+/// The kind of an object that could be gated; `None` for all others.
+pub fn workload_kind(object: &Map<String, Value>) -> Option<WorkloadKind> {
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    WorkloadKind::of(text("apiVersion"), text("kind"))
+}

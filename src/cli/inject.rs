@@ -1,0 +1,139 @@
+//! `migration-gate inject`: what the webhook would do to manifests, in a file or in a pipe.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::installation::{Delivery, installation};
+use super::manifests::{self, Document, ManifestError};
+use super::{Exit, Failure};
+use crate::admission::{self, Decision, Installation};
+use crate::group::WorkloadKind;
+use crate::supervise::Sentence;
+
+/// Print manifests as the webhook would make them.
+///
+/// Works in a pipe after `helm template` or `kustomize build`. What isn't a labelled workload comes out as it went in.
+/// If a workload would be refused, nothing is printed.
+#[derive(Debug, Args)]
+pub(super) struct InjectArguments {
+    #[command(flatten)]
+    input: InputArguments,
+    /// Take injections out instead
+    #[arg(long)]
+    strip: bool,
+    /// The image that brings the agent into gated pods, as the webhook has it
+    #[arg(long, env = "MIGRATION_GATE_AGENT_IMAGE", value_name = "IMAGE", required_unless_present = "strip")]
+    agent_image: Option<String>,
+    /// How the agent gets into gated pods, as the webhook has it
+    #[arg(long, env = "MIGRATION_GATE_AGENT_DELIVERY", value_enum, default_value_t)]
+    agent_delivery: Delivery,
+}
+
+/// Which manifests.
+#[derive(Debug, Args)]
+pub(super) struct InputArguments {
+    /// A file with YAML or JSON manifests, a folder of them, or - for standard input; may be repeated
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    filenames: Vec<PathBuf>,
+}
+
+impl InputArguments {
+    pub(super) fn read(&self) -> Result<Vec<Document>, Failure> {
+        manifests::read(&self.filenames).map_err(Failure::from)
+    }
+}
+
+impl From<ManifestError> for Failure {
+    fn from(error: ManifestError) -> Failure {
+        let exit = match &error {
+            ManifestError::Read { .. } | ManifestError::Empty(_) => Exit::NoInput,
+            ManifestError::Syntax(..) => Exit::Data,
+        };
+        Failure::new(exit, error)
+    }
+}
+
+impl InjectArguments {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let mut documents = self.input.read()?;
+        if self.strip {
+            strip(&mut documents);
+        } else {
+            // The command line is refused without one.
+            let installation = installation(self.agent_image.unwrap_or_default(), self.agent_delivery);
+            let denials = inject(&mut documents, &installation, &mut std::io::stderr());
+            if denials > 0 {
+                let sentence = format!("{denials} workloads would be refused; nothing is printed");
+                return Err(Failure::new(Exit::Data, Sentence(sentence)));
+            }
+        }
+        print(&documents)
+    }
+}
+
+/// Takes the injections out of all workloads, labelled or not.
+fn strip(documents: &mut [Document]) {
+    for document in documents {
+        let stripped: Vec<bool> = workloads(document).map(|workload| admission::unrender(workload.object)).collect();
+        document.has_changed = stripped.contains(&true);
+    }
+}
+
+/// Injects into all workloads, says what there is to say about them, and counts those that are refused.
+fn inject(documents: &mut [Document], installation: &Installation, messages: &mut impl Write) -> usize {
+    let mut denials = 0;
+    for document in documents {
+        let place = document.place.clone();
+        let mut has_changed = false;
+        for Workload { kind, title, object } in workloads(document) {
+            let rendered = admission::render(object, kind, installation);
+            has_changed |= rendered.decision == Decision::Injected;
+            let is_denied = rendered.decision == Decision::Denied;
+            denials += usize::from(is_denied);
+            let what = if is_denied { "Error" } else { "Warning" };
+            for note in rendered.notes {
+                // Nobody reads what can't be written.
+                let _ = writeln!(messages, "{what}: {place}: {title}: {note}");
+            }
+        }
+        document.has_changed = has_changed;
+    }
+    denials
+}
+
+/// A workload in a document.
+pub(super) struct Workload<'a> {
+    pub(super) kind: WorkloadKind,
+    /// Its kind, namespace and name, for messages.
+    pub(super) title: String,
+    pub(super) object: &'a mut Value,
+}
+
+/// The workloads of a document, in their order.
+pub(super) fn workloads(document: &mut Document) -> impl Iterator<Item = Workload<'_>> {
+    document.objects().into_iter().filter_map(|object| {
+        let kind = admission::workload_kind(object.as_object()?)?;
+        let metadata = &object["metadata"];
+        let name = metadata["name"].as_str().or(metadata["generateName"].as_str()).unwrap_or("(no name)");
+        let title = match metadata["namespace"].as_str() {
+            Some(namespace) => format!("{kind} {namespace}/{name}"),
+            None => format!("{kind} {name}"),
+        };
+        Some(Workload { kind, title, object })
+    })
+}
+
+/// Prints all documents.
+fn print(documents: &[Document]) -> Result<(), Failure> {
+    let text = manifests::write(documents)?;
+    let mut output = std::io::stdout().lock();
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    written.map_err(|error| Failure::new(Exit::System, error))
+}
+
+#[cfg(test)]
+#[path = "inject_tests.rs"]
+mod tests;
