@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cgroup::Hierarchy;
-use crate::cluster::{Cluster, Inner};
+use crate::cluster::Cluster;
 use crate::component::Component;
 use crate::control_plane::{self, Endpoints, Files, Programs};
 use crate::error::Result;
+use crate::inner::Inner;
 use crate::network;
 use crate::node;
 use crate::options::{Options, Profile};

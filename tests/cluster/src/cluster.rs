@@ -1,9 +1,8 @@
 //! A running cluster: booting it, using it, hurting it, ending it.
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,10 +14,10 @@ use crate::command::{self, command};
 use crate::component::Component;
 use crate::control_plane::{self, Endpoints};
 use crate::error::{Error, Result};
-use crate::network;
+use crate::faults::Handle;
+use crate::inner::Inner;
 use crate::node;
-use crate::progress::{self, Seen, step};
-use crate::sandbox::{Place, Sandbox};
+use crate::progress::{self, Seen};
 use crate::state::{self, Layout, Logs, Site, State};
 
 /// A Kubernetes that runs. It ends when this is dropped, unless it was told to stay.
@@ -28,18 +27,6 @@ pub struct Cluster {
     endpoints: Endpoints,
     kubectl: PathBuf,
     inner: Mutex<Inner>,
-}
-
-/// What changes while a cluster runs.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) state: State,
-    pub(crate) layout: Layout,
-    sandboxes: BTreeMap<Site, Sandbox>,
-    children: HashMap<String, Child>,
-    /// Whether dropping it ends it.
-    owned: bool,
-    logs: Logs,
 }
 
 impl Cluster {
@@ -77,6 +64,15 @@ impl Cluster {
         state::clear(folder, name)
     }
 
+    /// Ends every cluster that this process has booted and that does not stay: for handlers of signals, which
+    /// have no other way to reach them.
+    ///
+    /// # Errors
+    /// When something of them can't be ended or removed.
+    pub fn end_own(folder: &Path) -> Result<()> {
+        state::clear_own(folder)
+    }
+
     pub(crate) fn around(inner: Inner) -> Result<Self> {
         Ok(Self {
             layout: inner.layout.clone(),
@@ -86,7 +82,7 @@ impl Cluster {
         })
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves no half-done state that matters for ending things.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -260,7 +256,7 @@ impl Cluster {
     pub fn component(&self, name: &str) -> Result<Handle<'_>> {
         let inner = self.inner();
         if inner.state.components.contains_key(name) {
-            return Ok(Handle { cluster: self, name: name.to_owned() });
+            return Ok(Handle::new(self, name));
         }
         let names: Vec<&str> = inner.state.components.keys().map(String::as_str).collect();
         Err(Error::Invalid(format!("no component is called {name:?}; there are {}", names.join(", "))))
@@ -280,66 +276,6 @@ impl Cluster {
         let component = Component::new(name, Site::Hub, program.to_owned()).arguments(arguments);
         self.inner().start(component)?;
         self.component(name)
-    }
-
-    /// Cuts a node off from everything: the API server, other nodes, this machine.
-    ///
-    /// # Errors
-    /// When there is no such node.
-    pub fn partition(&self, index: usize) -> Result<()> {
-        let inner = self.inner();
-        inner.check_node(index)?;
-        network::cut(index, inner.hub()?)
-    }
-
-    /// Cuts a node and its pods off from the API server only; they still reach each other and this machine.
-    ///
-    /// # Errors
-    /// When there is no such node.
-    pub fn partition_from_api(&self, index: usize) -> Result<()> {
-        let inner = self.inner();
-        inner.check_node(index)?;
-        network::cut_from_api(inner.state.plan(), index, inner.hub()?, self.endpoints.api.1)
-    }
-
-    /// Ends both kinds of partition of a node.
-    ///
-    /// # Errors
-    /// When there is no such node.
-    pub fn heal(&self, index: usize) -> Result<()> {
-        let inner = self.inner();
-        inner.check_node(index)?;
-        let hub = inner.hub()?;
-        // It may never have been cut off in this way.
-        let _ = network::heal_from_api(index, hub);
-        network::heal(inner.state.plan(), index, hub)
-    }
-
-    /// Pulls the plug of a node: its kubelet, its container runtime and all of its pods are gone at once.
-    ///
-    /// # Errors
-    /// When there is no such node.
-    pub fn kill_node(&self, index: usize) -> Result<()> {
-        let mut inner = self.inner();
-        inner.check_node(index)?;
-        inner.kill_sandbox(Site::Node(index))
-    }
-
-    /// Switches a killed node on again: its disk is as it was, nothing else is.
-    ///
-    /// # Errors
-    /// When there is no such node, or its container runtime does not come up.
-    pub fn start_node(&self, index: usize) -> Result<()> {
-        let mut inner = self.inner();
-        inner.check_node(index)?;
-        boot::power_on(&mut inner, index)?;
-        for name in [format!("containerd-{index}"), format!("kubelet-{index}"), format!("kube-proxy-{index}")] {
-            inner.restart(&name)?;
-            if name.starts_with("containerd") {
-                boot::wait_for_containerd(&inner, index)?;
-            }
-        }
-        Ok(())
     }
 
     /// Waits until the API server answers: after it was started again, say.
@@ -381,7 +317,8 @@ impl Cluster {
         self.inner().stay()
     }
 
-    /// Ends it, and says what could not be ended. Dropping it does the same without saying.
+    /// Ends it, and says what could not be ended. Dropping it does the same without saying, and only in the
+    /// process that has booted it.
     ///
     /// # Errors
     /// When something of it can't be ended or removed.
@@ -399,178 +336,5 @@ impl Cluster {
 
     pub(crate) fn with_inner<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
         work(&mut self.inner())
-    }
-}
-
-/// One program of the cluster.
-#[derive(Debug)]
-pub struct Handle<'a> {
-    cluster: &'a Cluster,
-    name: String,
-}
-
-impl Handle<'_> {
-    /// Kills it (SIGKILL).
-    ///
-    /// # Errors
-    /// When it does not end.
-    pub fn kill(&self) -> Result<()> {
-        self.cluster.inner().kill(&self.name)
-    }
-
-    /// Starts it again with the same arguments, killing it first if it still runs.
-    ///
-    /// # Errors
-    /// When it can't be started.
-    pub fn restart(&self) -> Result<()> {
-        self.cluster.inner().restart(&self.name)
-    }
-
-    /// The number of its process, if it runs.
-    #[must_use]
-    pub fn pid(&self) -> Option<i32> {
-        let inner = self.cluster.inner();
-        let process = inner.state.components.get(&self.name)?.process()?;
-        process.is_alive().then(|| process.pid())
-    }
-
-    /// Its log.
-    #[must_use]
-    pub fn log(&self) -> PathBuf {
-        self.cluster.layout.logs().join(format!("{}.log", self.name))
-    }
-}
-
-impl Inner {
-    pub(crate) fn new(state: State, layout: Layout, owned: bool) -> Self {
-        Self { state, layout, sandboxes: BTreeMap::new(), children: HashMap::new(), owned, logs: Logs::Remove }
-    }
-
-    fn check_node(&self, index: usize) -> Result<()> {
-        let nodes = self.state.profile.nodes();
-        if index < nodes {
-            return Ok(());
-        }
-        Err(Error::Invalid(format!("there is no node {index}: this cluster has {nodes}")))
-    }
-
-    pub(crate) fn hub(&self) -> Result<Place> {
-        self.state.place(Site::Hub).ok_or_else(|| Error::Invalid("this cluster has no network of its own".into()))
-    }
-
-    pub(crate) fn node(&self, index: usize) -> Result<Place> {
-        self.check_node(index)?;
-        self.state.place(Site::Node(index)).ok_or_else(|| Error::Invalid(format!("node {index} is switched off")))
-    }
-
-    /// Takes a sandbox in as that of a site.
-    pub(crate) fn keep(&mut self, site: Site, sandbox: Sandbox) -> Result<Place> {
-        let place = sandbox.place();
-        self.state.sandboxes.push((site, place));
-        self.sandboxes.insert(site, sandbox);
-        self.state.save(&self.layout)?;
-        Ok(place)
-    }
-
-    fn kill_sandbox(&mut self, site: Site) -> Result<()> {
-        let Some(place) = self.state.place(site) else { return Ok(()) };
-        if !place.init().kill() {
-            return Err(Error::Invalid(format!("{site:?} can't be ended (process {})", place.init().pid())));
-        }
-        self.sandboxes.remove(&site);
-        self.state.sandboxes.retain(|(at, _)| *at != site);
-        for component in self.state.components.values_mut().filter(|component| component.site == site) {
-            component.stopped();
-            if let Some(mut child) = self.children.remove(&component.name) {
-                let _ = child.wait();
-            }
-        }
-        self.state.save(&self.layout)
-    }
-
-    /// Starts a component and writes it down.
-    pub(crate) fn start(&mut self, mut component: Component) -> Result<()> {
-        let place = self.state.place(component.site);
-        if place.is_none() && component.site != Site::Hub {
-            return Err(Error::Invalid(format!("{} can't be started: its node is switched off", component.name)));
-        }
-        let child = component.start(place, &self.layout.logs())?;
-        self.children.insert(component.name.clone(), child);
-        self.state.components.insert(component.name.clone(), component);
-        self.state.save(&self.layout)
-    }
-
-    fn kill(&mut self, name: &str) -> Result<()> {
-        if self.state.components.get(name).is_some_and(|component| !component.kill()) {
-            return Err(Error::Invalid(format!("{name} can't be killed")));
-        }
-        self.reap(name);
-        if let Some(component) = self.state.components.get_mut(name) {
-            component.stopped();
-        }
-        self.state.save(&self.layout)
-    }
-
-    pub(crate) fn restart(&mut self, name: &str) -> Result<()> {
-        self.kill(name)?;
-        match self.state.components.get(name).cloned() {
-            Some(component) => self.start(component),
-            None => Err(Error::Invalid(format!("no component is called {name:?}"))),
-        }
-    }
-
-    fn reap(&mut self, name: &str) {
-        if let Some(mut child) = self.children.remove(name) {
-            let _ = child.wait();
-        }
-    }
-
-    /// An error if a component that nobody has killed does not run.
-    pub(crate) fn check_components(&self) -> Result<()> {
-        for component in self.state.components.values() {
-            if component.process().is_some() && !component.is_running() {
-                return Err(component.ended(&self.layout.logs()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes down that it has come up whole.
-    pub(crate) fn booted(&mut self) -> Result<()> {
-        self.state.booted = true;
-        self.state.save(&self.layout)
-    }
-
-    fn stay(&mut self) -> Result<()> {
-        self.state.stays = true;
-        self.state.save(&self.layout)?;
-        for sandbox in self.sandboxes.values_mut() {
-            sandbox.detach().map_err(|error| Error::Invalid(format!("a sandbox has ended: {error}")))?;
-        }
-        self.owned = false;
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<()> {
-        if !std::mem::replace(&mut self.owned, false) {
-            return Ok(());
-        }
-        let logs = if std::thread::panicking() { Logs::Keep } else { self.logs };
-        if logs == Logs::Keep {
-            step(format!("the logs of cluster {} are kept in {}", self.state.name, self.layout.logs().display()));
-        }
-        let result = self.state.clear(&self.layout, logs);
-        self.sandboxes.clear();
-        let names: Vec<String> = self.children.keys().cloned().collect();
-        names.iter().for_each(|name| self.reap(name));
-        result
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if let Err(error) = self.end() {
-            step(format!("not all of cluster {} could be cleared away: {error}", self.state.name));
-        }
     }
 }

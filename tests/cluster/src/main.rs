@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 use testcluster::image::Image;
 use testcluster::progress::step;
 use testcluster::{Cluster, Error, Options, Profile, Result, certmanager, default_folder, running, tools};
@@ -177,34 +179,66 @@ fn run(action: Action) -> Result<()> {
 }
 
 fn up(options: Options, cert_manager: bool, foreground: bool) -> Result<()> {
-    let name = options.name.clone();
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .map_err(|error| Error::Invalid(format!("signals can't be caught: {error}")))?;
-    let handle = signals.handle();
-    // While it boots and in the foreground, a signal ends what was started so far.
-    let ending = thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            step(format!("ending cluster {name}"));
-            let result = default_folder().and_then(|folder| down(&folder, &name));
-            if let Err(error) = result {
-                eprintln!("testcluster: {error}");
-            }
-            std::process::exit(130);
+    let interruption = Interruption::watch()?;
+    let booted = Cluster::boot(options).and_then(|cluster| {
+        if cert_manager {
+            certmanager::install(&cluster)?;
         }
+        Ok(cluster)
     });
-    let cluster = Cluster::boot(options)?;
-    if cert_manager {
-        certmanager::install(&cluster)?;
-    }
+    // What was pulled away under a boot makes it fail, which is not the news.
+    let cluster = booted.inspect_err(|_| interruption.exit_if_any())?;
     eprintln!("export KUBECONFIG={}", cluster.kubeconfig().display());
     if foreground {
         step("press Ctrl-C to end it");
-        let _ = ending.join();
+        interruption.wait();
         return Ok(());
     }
-    handle.close();
-    let _ = ending.join();
+    interruption.ignore();
     cluster.stay()
+}
+
+/// While a cluster boots and in the foreground, a signal ends what was started so far.
+struct Interruption {
+    seen: Arc<AtomicBool>,
+    handle: Handle,
+    ending: JoinHandle<()>,
+}
+
+impl Interruption {
+    fn watch() -> Result<Self> {
+        let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
+        let mut signals = signals.map_err(|error| Error::Invalid(format!("signals can't be caught: {error}")))?;
+        let (handle, seen) = (signals.handle(), Arc::new(AtomicBool::new(false)));
+        let shared = Arc::clone(&seen);
+        let ending = thread::spawn(move || {
+            if signals.forever().next().is_none() {
+                return;
+            }
+            shared.store(true, Ordering::SeqCst);
+            step("interrupted: ending what was started");
+            if let Err(error) = default_folder().and_then(|folder| Cluster::end_own(&folder)) {
+                eprintln!("testcluster: {error}");
+            }
+            std::process::exit(130);
+        });
+        Ok(Self { seen, handle, ending })
+    }
+
+    fn exit_if_any(&self) {
+        while self.seen.load(Ordering::SeqCst) {
+            thread::park();
+        }
+    }
+
+    fn wait(self) {
+        let _ = self.ending.join();
+    }
+
+    fn ignore(self) {
+        self.handle.close();
+        let _ = self.ending.join();
+    }
 }
 
 fn down(folder: &Path, name: &str) -> Result<()> {

@@ -48,7 +48,7 @@ impl Identity {
 
     /// Whether it still runs (one that only waits to be reaped does not).
     pub(crate) fn is_alive(self) -> bool {
-        Stat::read(self.pid).is_some_and(|stat| stat.started == self.started && stat.state != 'Z')
+        Stat::read(self.pid).is_some_and(|stat| stat.started == self.started && !stat.is_over())
     }
 
     /// Sends a signal if it still runs.
@@ -97,6 +97,7 @@ impl Identity {
 struct Stat {
     state: char,
     parent: i32,
+    threads: u32,
     started: u64,
 }
 
@@ -110,9 +111,16 @@ impl Stat {
         let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
         let state = fields.next()?.chars().next()?;
         let parent = fields.next()?.parse().ok()?;
-        // The start is field 22; two were before the name's end, two are read.
-        let started = fields.nth(17)?.parse().ok()?;
-        Some(Self { state, parent, started })
+        // Threads are field 20 and the start is field 22; two were before the name's end, two are read.
+        let threads = fields.nth(15)?.parse().ok()?;
+        let started = fields.nth(1)?.parse().ok()?;
+        Some(Self { state, parent, threads, started })
+    }
+
+    /// Whether it only waits to be reaped. Its first thread may have got there before others, which still
+    /// hold its ports.
+    fn is_over(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 }
 
@@ -120,7 +128,7 @@ fn child_of(parent: i32) -> Option<Identity> {
     fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()).find_map(
         |pid| {
             let stat = Stat::read(pid)?;
-            (stat.parent == parent && stat.state != 'Z').then_some(Identity { pid, started: stat.started })
+            (stat.parent == parent && !stat.is_over()).then_some(Identity { pid, started: stat.started })
         },
     )
 }
@@ -132,9 +140,9 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_is_no_field() {
-        let line = "42 (a) b (c)) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 200";
+        let line = "42 (a) b (c)) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 98765 1000 200";
         let stat = Stat::parse(line).expect("it is a whole line");
-        assert_eq!((stat.state, stat.parent, stat.started), ('S', 7, 98765));
+        assert_eq!((stat.state, stat.parent, stat.threads, stat.started), ('S', 7, 9, 98765));
     }
 
     #[test]

@@ -231,27 +231,30 @@ impl State {
             let hierarchy = Hierarchy::detect()?;
             self.cgroups.iter().for_each(|group| hierarchy.remove(group));
         }
-        match logs {
-            Logs::Keep => remove_all_but_logs(layout),
-            Logs::Remove => fs::remove_dir_all(&layout.folder).at(&layout.folder),
-        }
+        remove_files(layout, logs)
     }
 }
 
-fn remove_all_but_logs(layout: &Layout) -> Result<()> {
-    let mut entries: Vec<PathBuf> = fs::read_dir(&layout.folder)
-        .at(&layout.folder)?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| *path != layout.logs())
-        .collect();
+/// Removes the cluster's files. Another thread may do the same: one that handles a signal, say.
+fn remove_files(layout: &Layout, logs: Logs) -> Result<()> {
+    let entries = fs::read_dir(&layout.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut entries: Vec<PathBuf> = entries.filter(|path| logs == Logs::Remove || *path != layout.logs()).collect();
     // The state goes last: as long as it is there, a next start goes on with what is left.
     entries.sort_by_key(|path| path.ends_with("state.json"));
     for path in entries {
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.at(&path)?;
+        gone(if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }, &path)?;
     }
-    Ok(())
+    match logs {
+        Logs::Keep => Ok(()),
+        Logs::Remove => gone(fs::remove_dir(&layout.folder), &layout.folder),
+    }
+}
+
+fn gone(result: std::io::Result<()>, path: &Path) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.at(path),
+    }
 }
 
 /// All clusters that are written down, alive or not.
@@ -285,6 +288,17 @@ pub(crate) fn clear(folder: &Path, name: &str) -> Result<bool> {
     let Some(state) = State::read(&layout)? else { return Ok(false) };
     state.clear(&layout, Logs::Remove)?;
     Ok(true)
+}
+
+/// Ends every cluster of this process.
+pub(crate) fn clear_own(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    let _lock = lock(folder)?;
+    let own = Identity::own();
+    let mine = all(folder).into_iter().filter(|(state, _)| Some(state.owner) == own && !state.stays);
+    mine.into_iter().try_for_each(|(state, layout)| state.clear(&layout, Logs::Remove))
 }
 
 fn lock(folder: &Path) -> Result<File> {
