@@ -1,4 +1,4 @@
-//! A running cluster: booting it, using it, hurting it, ending it.
+//! A running cluster: booting it, using it, ending it.
 
 use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};

@@ -15,6 +15,10 @@
 //! # }
 //! ```
 //!
+//! Tests may share one in a `static`: that is never dropped, but its programs end with the test program, and
+//! its files are cleared away by the next start of any cluster. Logs are kept when something went wrong (a
+//! boot that failed, a panic, a killed owner) until a cluster of the same name starts.
+//!
 //! The order of the modules is that of a start: what the machine must have ([`tools`], packages, control
 //! groups), where things run (sandboxes, network), what runs there (control plane, nodes), how it comes up
 //! and what can be done with it ([`Cluster`]).

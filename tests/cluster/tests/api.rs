@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::{LIMIT, Owner, left_of};
+use shared::{LIMIT, Owner, forget_logs, left_of};
 use testcluster::progress::{Seen, wait};
 use testcluster::{Cluster, Options, Profile, Result, certmanager, postgres};
 
@@ -75,6 +75,7 @@ fn a_component_that_ends_is_named_with_its_log() {
     assert!(message.contains("t-broken/logs/kube-apiserver.log"), "{message}");
     assert!(message.contains("unknown flag: --no-such-flag"), "{message}");
     assert_eq!(left_of("t-broken"), Vec::<String>::new());
+    forget_logs("t-broken");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::{LIMIT, Owner, left_of};
+use shared::{LIMIT, Owner, forget_logs, left_of};
 use testcluster::image::Image;
 use testcluster::progress::Seen;
 use testcluster::{Cluster, Options, Profile, Result, busybox, postgres};
@@ -207,4 +207,5 @@ fn a_killed_owner_takes_its_node_along() {
     // A start under any name clears away the rest.
     drop(Cluster::boot(Options::new("t-after", Profile::Api)).expect("it boots"));
     assert_eq!(left_of("t-orphan"), Vec::<String>::new());
+    forget_logs("t-orphan");
 }

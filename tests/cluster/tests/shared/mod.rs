@@ -38,6 +38,12 @@ fn folders_in(folder: &str) -> Vec<String> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path().display().to_string()).collect()
 }
 
+/// Removes the logs of a cluster that was made to fail.
+pub fn forget_logs(name: &str) {
+    let folder = testcluster::default_folder().expect("there is a home").join(name);
+    fs::remove_dir_all(folder).expect("logs are kept when something goes wrong");
+}
+
 /// Another process that owns a cluster, to be killed.
 pub struct Owner {
     process: Child,
