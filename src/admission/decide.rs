@@ -7,11 +7,13 @@
 use super::Installation;
 use super::denial::Denial;
 use super::inject::inject;
-use super::injected::{Injected, Note, is_our_container, is_our_volume};
+use super::injected::{Injected, Note, drop_defaults, is_our_container, is_our_volume};
 use super::patch::diff;
 use super::plan::{Plan, Source};
 use super::strip::strip;
-use super::template::{CONTAINERS, INIT_CONTAINERS, LABELS, Place, Template, VOLUMES, name};
+use super::template::{
+    ANNOTATIONS, CONTAINERS, INIT_CONTAINERS, LABELS, Place, READINESS_GATES, Template, VOLUMES, name,
+};
 use super::warnings::{self, Warning};
 use super::workload::Workload;
 use crate::contract::{label, pod};
@@ -112,7 +114,7 @@ fn stick(old: &Workload<'_>, new: &Workload<'_>) -> Result<Option<Decided>, Deni
     } else {
         let from = new.template()?;
         let Ok(to) = old.template() else { return Ok(None) };
-        if strip(&from) != strip(&to) {
+        if users_part(&from) != users_part(&to) {
             return Ok(None);
         }
         if from == to { Admission::Keep } else { Admission::Restore(Rewrite { from, to }) }
@@ -122,6 +124,19 @@ fn stick(old: &Workload<'_>, new: &Workload<'_>) -> Result<Option<Decided>, Deni
         warnings = warnings::of_timing(new, &Policy::of(new.annotations())?);
     }
     Ok(Some(Decided { admission, warnings }))
+}
+
+/// What is the user's in a template, in the form that the API server would give it: one that was injected in a file lacks
+/// defaults, and has collections with nothing in them.
+fn users_part(template: &Template) -> Template {
+    let mut part = strip(template);
+    for place in [ANNOTATIONS, LABELS, READINESS_GATES, VOLUMES, INIT_CONTAINERS] {
+        part.drop_hollow(place);
+    }
+    if !part.list(INIT_CONTAINERS).is_empty() {
+        part.list_mut(INIT_CONTAINERS).iter_mut().for_each(drop_defaults);
+    }
+    part
 }
 
 /// The workload is new, or something changed: it gets the injection that it asks for, unless it has it.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::injected::{Injected, REPLACED, Wrapped, rest, written};
+use super::injected::{Injected, REPLACED, TERMINATION_DEFAULTS, Wrapped, rest, written};
 use super::plan::{Plan, Source};
 use super::strip::WRAPPED_MOUNTS;
 use super::template::{ANNOTATIONS, INIT_CONTAINERS, LABELS, READINESS_GATES, Template, VOLUMES, is_hollow, name};
@@ -81,8 +81,9 @@ fn with_agent(container: &Value, plan: &Plan, settings: &Settings, installation:
     }
     with_agent["command"] = json!([agent]);
     with_agent["args"] = Value::Array(arguments(container, settings));
-    with_agent["terminationMessagePath"] = json!(pod::TERMINATION_PATH);
-    with_agent["terminationMessagePolicy"] = json!("File");
+    for (field, value) in TERMINATION_DEFAULTS {
+        with_agent[field] = json!(value);
+    }
     let mut mounts = container["volumeMounts"].as_array().cloned().unwrap_or_default();
     mounts.push(json!({ "name": pod::VOLUME, "mountPath": pod::VOLUME_PATH }));
     mounts.push(json!({ "name": pod::SIGNAL_VOLUME, "mountPath": pod::SIGNAL_PATH, "readOnly": true }));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::canonical::digest;
-use super::template::{ANNOTATIONS, INIT_CONTAINERS, Place, READINESS_GATES, Template, VOLUMES, name};
+use super::template::{ANNOTATIONS, INIT_CONTAINERS, Place, READINESS_GATES, Template, VOLUMES, is_hollow, name};
 use crate::contract::{CONDITION, annotation, pod};
 
 /// The digits of a digest in the note: enough against chance, and nobody gains by forging one.
@@ -15,6 +15,19 @@ const DIGITS: usize = 16;
 
 /// The fields of the migration container that wrapping replaces.
 pub(super) const REPLACED: [&str; 4] = ["command", "args", "terminationMessagePath", "terminationMessagePolicy"];
+
+/// Those of them that the API gives a default, which is also what injection writes there.
+pub(super) const TERMINATION_DEFAULTS: [(&str, &str); 2] =
+    [("terminationMessagePath", pod::TERMINATION_PATH), ("terminationMessagePolicy", "File")];
+
+/// Takes out of an init container what wrapping writes too, where it is as the API server would have it anyway.
+pub(super) fn drop_defaults(container: &mut Value) {
+    let Some(fields) = container.as_object_mut() else { return };
+    fields.retain(|field, value| {
+        let is_default = TERMINATION_DEFAULTS.iter().any(|(name, default)| field == name && value == default);
+        !(is_default || field == "volumeMounts" && is_hollow(value))
+    });
+}
 
 /// What an injection was made from, wrote and replaced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

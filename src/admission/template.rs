@@ -91,6 +91,15 @@ impl Template {
         self.0[place.part].get(place.field).filter(|value| is_hollow(value)).cloned()
     }
 
+    /// Takes the collection away if it holds nothing.
+    pub(super) fn drop_hollow(&mut self, place: Place) {
+        if self.hollow(place).is_some()
+            && let Some(part) = self.0[place.part].as_object_mut()
+        {
+            part.remove(place.field);
+        }
+    }
+
     /// The list, made if it isn't there.
     pub(super) fn list_mut(&mut self, place: Place) -> &mut Vec<Value> {
         let value = self.at(place);

@@ -66,7 +66,7 @@ impl InjectArguments {
             let installation = installation(self.agent_image.unwrap_or_default(), self.agent_delivery);
             let denials = inject(&mut documents, &installation, &mut std::io::stderr());
             if denials > 0 {
-                let sentence = format!("{denials} workloads would be refused; nothing is printed");
+                let sentence = format!("workloads that would be refused: {denials}; nothing is printed");
                 return Err(Failure::new(Exit::Data, Sentence(sentence)));
             }
         }

@@ -26,7 +26,7 @@ impl LintArguments {
         print!("{text}");
         match denials {
             0 => Ok(()),
-            _ => Err(Failure::new(Exit::Data, Sentence(format!("{denials} workloads would be refused")))),
+            _ => Err(Failure::new(Exit::Data, Sentence(format!("workloads that would be refused: {denials}")))),
         }
     }
 }

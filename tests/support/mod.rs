@@ -4,6 +4,7 @@
 pub mod client;
 pub mod files;
 pub mod webhook;
+pub mod workloads;
 
 use std::time::Duration;
 

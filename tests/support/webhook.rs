@@ -25,8 +25,13 @@ pub struct Webhook {
 impl Webhook {
     /// Starts it, and waits until it is ready.
     pub async fn start(host: IpAddr, tls: &Path, port: u16) -> Webhook {
+        Webhook::start_with(AGENT_IMAGE, host, tls, port).await
+    }
+
+    /// Starts one of another version, which brings another agent, and waits until it is ready.
+    pub async fn start_with(agent_image: &str, host: IpAddr, tls: &Path, port: u16) -> Webhook {
         let mut process = Command::new(env!("CARGO_BIN_EXE_migration-gate"))
-            .args(["webhook", "--agent-image", AGENT_IMAGE, "--log-level", "debug", "--drain-seconds", "1"])
+            .args(["webhook", "--agent-image", agent_image, "--log-level", "debug", "--drain-seconds", "1"])
             .arg("--tls-dir")
             .arg(tls)
             .args(["--listen", &SocketAddr::new(host, port).to_string()])

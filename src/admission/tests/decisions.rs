@@ -148,6 +148,24 @@ fn an_apply_over_a_wrapped_container_rolls_nothing_out() {
 }
 
 #[test]
+fn a_workload_injected_in_a_file_stays_when_its_manifest_is_applied() {
+    // As a chart has it: with collections that hold nothing, which the API server drops, and without its defaults.
+    let mut in_a_file = wrapping();
+    let template = &mut in_a_file["spec"]["template"];
+    template["metadata"]["annotations"] = json!({});
+    template["spec"]["volumes"] = json!([]);
+    template["spec"]["readinessGates"] = Value::Null;
+    template["spec"]["initContainers"][0]["volumeMounts"] = json!([]);
+    let injected = create(&in_a_file).object;
+    let mut manifest = wrapping();
+    let migrate = &mut manifest["spec"]["template"]["spec"]["initContainers"][0];
+    migrate["terminationMessagePath"] = json!(pod::TERMINATION_PATH);
+    migrate["terminationMessagePolicy"] = json!("File");
+    let outcome = update(&injected, &manifest);
+    assert_eq!((outcome.decision, outcome.object), (Decision::Kept, injected));
+}
+
+#[test]
 fn what_somebody_took_out_by_hand_comes_back() {
     let injected = create(&orders()).object;
     for pointer in [
