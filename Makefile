@@ -27,6 +27,7 @@ test: lint test-unit test-api test-node
 
 test-unit:
 	cargo test --workspace --lib --bins
+	cargo test --test agent -- --test-threads=8
 
 test-api:
 	cargo test --test '*_api'

@@ -39,11 +39,11 @@ pub fn reap(leader: Pid) -> Reaped {
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid == leader => {
-                exit = status
-                    .exit_status()
-                    .map(Exit::Code)
-                    .or_else(|| status.terminating_signal().map(Exit::Signal))
-                    .or(exit);
+                // Stops are not asked for, so it is one or the other.
+                exit = Some(match status.exit_status() {
+                    Some(code) => Exit::Code(code),
+                    None => Exit::Signal(status.terminating_signal().unwrap_or_default()),
+                });
             }
             Ok(Some(_)) | Err(Errno::INTR) => {}
             Ok(None) => return Reaped { leader: exit, left: true },

@@ -87,7 +87,7 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Agent {
     plan: Plan,
-    /// No attempt up to this one is begun by this process.
+    /// The latest attempt that the journal knew at the start, or that was seen settled: none up to it is begun.
     floor: Option<u32>,
     /// The journal's latest attempt as it was at the start, until it is settled.
     past: Option<(u32, Entry)>,
@@ -128,19 +128,16 @@ impl Agent {
     pub fn start(plan: Plan, journal: &JournalView, news: News) -> (Agent, Action) {
         let past = journal.latest();
         let floor = past.map(|(attempt, _)| attempt);
-        let mut agent = Agent { plan, floor, past, phase: Phase::Idle };
+        let agent = Agent { plan, floor, past, phase: Phase::Idle };
         match news.order {
-            Order::Run(run) => {
-                agent.floor = agent.floor.max(Some(run.attempt));
-                agent.answer(run.attempt, journal.find(run.attempt), news)
-            }
+            Order::Run(run) => agent.answer(run.attempt, journal.find(run.attempt), news),
             Order::None | Order::Settled(_) => agent.idle(news),
         }
     }
 
     /// The next state, and what to do. An input that the state does not wait for changes nothing.
     #[must_use]
-    pub fn on(mut self, input: Input) -> (Agent, Action) {
+    pub fn on(self, input: Input) -> (Agent, Action) {
         match (self.phase, input) {
             (Phase::Idle, Input::Seen(news)) => self.idle(news),
             (Phase::Idle, Input::StopRequested) => self.exit(EXIT_STOPPED),
@@ -181,10 +178,7 @@ impl Agent {
             }
             (Phase::Reporting(_, ending, _), Input::Written) => self.exit(ending.code()),
 
-            (Phase::Lingering(attempt, _), Input::Seen(news)) if overtakes(news.order, attempt) => {
-                self.past = None;
-                self.idle(news)
-            }
+            (Phase::Lingering(attempt, _), Input::Seen(news)) if overtakes(news.order, attempt) => self.idle(news),
             (Phase::Lingering(..), Input::Seen(news)) if news.opened => self.exit(0),
             (Phase::Lingering(_, ending), Input::StopRequested | Input::LingerOver) => self.exit(ending.code()),
 
@@ -196,7 +190,6 @@ impl Agent {
     fn idle(mut self, news: News) -> (Agent, Action) {
         match news.order {
             Order::Run(run) if Some(run.attempt) > self.floor => {
-                self.floor = Some(run.attempt);
                 return match news.opened {
                     // Whoever ordered the attempt still needs an answer to it.
                     true => self.record(run.attempt, Ending::NOT_STARTED, Then::Pass),

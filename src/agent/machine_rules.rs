@@ -146,6 +146,8 @@ fn an_attempt_earlier_than_the_journals_latest_is_never_run() {
 #[test]
 fn an_attempt_that_was_settled_is_never_run() {
     assert_eq!(last(&JournalView::EMPTY, settled(3), &[Input::Seen(run(3))]), Action::Wait);
+    // Nor repeated, though the journal knows it: its answer is on record.
+    assert_eq!(last(&journal([(3, Entry::Started)]), settled(3), &[Input::Seen(run(3))]), Action::Wait);
     assert_eq!(last(&JournalView::EMPTY, News::NONE, &[Input::Seen(settled(3)), Input::Seen(run(2))]), Action::Wait);
 }
 

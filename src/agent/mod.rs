@@ -35,6 +35,7 @@ pub mod run;
 pub mod running;
 pub mod say;
 pub mod signal;
+mod tls_anybody;
 pub mod wait_for;
 pub mod watch;
 

@@ -18,7 +18,9 @@ use super::say::say;
 
 /// From the SIGTERM that ends a command to the SIGKILL: a pod's own default.
 pub const GRACE: Duration = Duration::from_secs(30);
-/// From the SIGTERM to what a command left behind to the SIGKILL.
+/// From a command's end to the SIGTERM to what it left behind: a `tee` at the end of a pipe needs a moment.
+const MOMENT: Duration = Duration::from_millis(200);
+/// From that SIGTERM to the SIGKILL.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(5);
 /// How long the rest of the output waits for whoever reads it.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
@@ -39,10 +41,9 @@ pub struct Running {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Alive,
-    /// The command ended so, and left descendants; they are killed from that moment on.
+    /// The command ended so, and left descendants, who get the next signal at that moment, after so many before.
     Sweeping {
         exit: Exit,
-        kill_from: Instant,
         next: Instant,
         rounds: u32,
     },
@@ -96,7 +97,8 @@ impl Running {
     /// When to look again at the latest.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Alive => self.kill_at,
+            // A kill that was not enough yet is repeated, at leisure.
+            State::Alive => self.kill_at.map(|kill_at| kill_at.max(Instant::now() + ROUNDS.0)),
             State::Sweeping { next, .. } => Some(next),
         }
     }
@@ -108,45 +110,47 @@ impl Running {
         }
         let now = Instant::now();
         let reaped = reap(self.leader);
-        if let Some(exit) = reaped.leader
-            && reaped.left
-        {
-            say("the command left processes behind; ending them");
-            signal_descendants(Signal::TERM, self.leader);
-            // A command whose grace is over has used up that of its descendants too.
-            let over = self.kill_at.is_some_and(|kill_at| kill_at <= now);
-            let kill_from = if over { now } else { now + LEFTOVER_GRACE };
-            self.state = State::Sweeping { exit, kill_from, next: kill_from, rounds: 0 };
-        }
         match &mut self.state {
-            State::Alive => {
-                if reaped.leader.is_some() {
-                    return self.finish(reaped.leader, tail);
-                }
-                if self.kill_at.is_some_and(|kill_at| kill_at <= now) {
+            State::Alive => match reaped.leader {
+                Some(exit) if !reaped.left => return Some(self.finish(exit, tail)),
+                // A command whose grace was over has used up that of its descendants too.
+                Some(exit) if self.is_over(now) => self.state = State::Sweeping { exit, next: now, rounds: 1 },
+                Some(exit) => self.state = State::Sweeping { exit, next: now + MOMENT, rounds: 0 },
+                None if self.is_over(now) => {
                     let _ = kill_process_group(self.leader, Signal::KILL);
-                    self.kill_at = Some(now + ROUNDS.1);
                 }
-            }
+                None => {}
+            },
             State::Sweeping { exit, .. } if !reaped.left => {
                 let exit = *exit;
-                return self.finish(Some(exit), tail);
+                return Some(self.finish(exit, tail));
             }
-            State::Sweeping { kill_from, next, rounds, .. } => {
-                if *kill_from <= now && *next <= now {
+            State::Sweeping { next, rounds, .. } if *next <= now => {
+                if *rounds == 0 {
+                    let left = signal_descendants(Signal::TERM, self.leader);
+                    say(&format!("the command left {left} processes behind; ending them"));
+                    *next = now + LEFTOVER_GRACE;
+                } else {
                     let left = signal_descendants(Signal::KILL, self.leader);
-                    *rounds += 1;
                     if rounds.is_power_of_two() && *rounds > STUBBORN {
                         say(&format!("{left} processes still live after {rounds} rounds of SIGKILL"));
                     }
                     *next = now + (ROUNDS.0 * *rounds).min(ROUNDS.1);
                 }
+                *rounds = rounds.saturating_add(1);
             }
+            State::Sweeping { .. } => {}
         }
         None
     }
 
-    fn finish(&mut self, exit: Option<Exit>, tail: &mut Tail) -> Option<Exit> {
+    /// Whether the command's grace is over.
+    fn is_over(&self, now: Instant) -> bool {
+        self.kill_at.is_some_and(|kill_at| kill_at <= now)
+    }
+
+    /// Passes on the rest of the output.
+    fn finish(&mut self, exit: Exit, tail: &mut Tail) -> Exit {
         let deadline = Instant::now() + OUTPUT_PATIENCE;
         for pump in &mut self.pumps {
             pump.finish(tail, deadline);

@@ -52,9 +52,11 @@ fn an_unprivileged_user_can_replace_the_copy_of_another_and_run_an_attempt() {
         return;
     }
     let pod = Pod::new();
-    // The build directory may be closed to others; the pod's is not. Half a copy of root's is in the way too.
+    // The build directory may be closed to others; the pod's is not. (A process of its own copies: a file that this one
+    // had open for writing, at the moment when another test forks, could not be executed.)
     let image = pod.below("image-agent");
-    fs::copy(AGENT, &image).expect("room");
+    assert!(Command::new("cp").arg(AGENT).arg(&image).status().expect("it starts").success());
+    // Half a copy of root's is in the way too.
     install(&pod, &["env"], Path::new(AGENT));
     fs::write(pod.below("migration-gate/agent.new"), "half").expect("room");
     let agent = install(&pod, &NOBODY, &image);

@@ -60,6 +60,15 @@ fn daemons_that_ignore_their_end_are_killed() {
 }
 
 #[test]
+fn what_ends_by_itself_a_moment_later_is_left_in_peace() {
+    let pod = Pod::new();
+    // As bash's `migrate > >(tee log)` does: the reader outlives the command a little, and has the last lines.
+    let script = "(sleep 0.05; echo last) & exit 3";
+    assert_eq!(leftovers(&pod, &["env"], script), [0; 0]);
+    assert!(pod.message().ends_with("\nlast\n"), "{}", pod.message());
+}
+
+#[test]
 fn a_chain_that_forks_all_the_time_is_caught() {
     let pod = Pod::new();
     // Each link starts the next and exits; the whole chain would take minutes. SIGTERM does not end it.

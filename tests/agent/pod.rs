@@ -1,6 +1,5 @@
 //! A pod as the agent sees it: its volumes, its termination message, and a kubelet that swaps links.
 
-use std::cell::Cell;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
@@ -43,7 +42,7 @@ pub fn is_root(test: &str) -> bool {
 pub struct Pod {
     pub root: PathBuf,
     pub uid: String,
-    moments: Cell<u32>,
+    moments: AtomicU32,
 }
 
 impl Pod {
@@ -55,7 +54,7 @@ impl Pod {
         let pod = Pod {
             root: std::env::temp_dir().join(name),
             uid: format!("1f2e3d4c-0000-4000-8000-{number:012}"),
-            moments: Cell::new(0),
+            moments: AtomicU32::new(0),
         };
         for directory in [pod::SIGNAL_PATH, pod::VOLUME_PATH, "/dev"] {
             let path = pod.below(directory);
@@ -77,9 +76,8 @@ impl Pod {
 
     /// Shows these annotations, as the kubelet's atomic writer does.
     pub fn show(&self, signal: &str, opened: &str) {
-        self.moments.set(self.moments.get() + 1);
         let volume = self.below(pod::SIGNAL_PATH);
-        let moment = format!("..moment_{}", self.moments.get());
+        let moment = format!("..moment_{}", self.moments.fetch_add(1, Ordering::Relaxed));
         fs::create_dir(volume.join(&moment)).expect("a new name");
         for (name, text) in
             [(pod::SIGNAL_FILE, signal), (pod::OPENED_FILE, opened), (pod::POD_UID_FILE, self.uid.as_str())]

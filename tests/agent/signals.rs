@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use migration_gate::agent::signal::Order;
+use migration_gate::agent::watch::SignalDirectory;
 use migration_gate::contract::{Outcome, pod};
 use rustix::process::Signal;
 
@@ -140,6 +142,33 @@ fn a_change_without_an_event_is_found_all_the_same() {
     fs::write(pod.below(pod::SIGNAL_PATH).join("..data").join(pod::SIGNAL_FILE), signal).expect("room");
     assert_eq!(agent.exit(), 0);
     assert_eq!(pod.times_run(), 1);
+}
+
+#[test]
+fn signal_and_pass_are_of_the_same_moment() {
+    let pod = Pod::new();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let settled = format!(r#"{{"settled":{{"podUid":"{}","attempt":1}}}}"#, pod.uid);
+    let run = format!(r#"{{"run":{{"podUid":"{}","attempt":2}}}}"#, pod.uid);
+    let opened = format!(r#"{{"podUid":"{}","migration":"00"}}"#, pod.uid);
+    pod.show(&run, "");
+    let mut directory = SignalDirectory::open(pod.below(pod::SIGNAL_PATH)).expect("a whole one");
+    std::thread::scope(|scope| {
+        let (pod, stop) = (&pod, &stop);
+        let kubelet = std::thread::Builder::new().spawn_scoped(scope, move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                pod.show(&settled, &opened);
+                pod.show(&run, "");
+            }
+        });
+        let seen: Vec<_> = (0..2_000).map(|_| directory.read()).collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        kubelet.expect("a thread").join().expect("no panic");
+        for news in seen {
+            let news = news.expect("readable");
+            assert_eq!(news.opened, matches!(news.order, Order::Settled(1)), "{news:?}");
+        }
+    });
 }
 
 #[test]
