@@ -8,7 +8,7 @@ CLUSTER ?= dev
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries image test test-unit test-api test-node demo bench cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop image crd test test-unit test-api test-node demo bench cluster-up cluster-down fmt lint clean
 
 binaries: program agent
 
@@ -17,6 +17,9 @@ program:
 
 agent:
 	$(STATIC) cargo build --profile agent --target $(TARGET) --bin migration-gate-agent
+
+shop:
+	$(STATIC) cargo build --release --target $(TARGET) -p demo --bin shop
 
 image: binaries
 	$(TESTCLUSTER) image --output $(ARCHIVE) --tag $(IMAGE) --user 65532:65532 --entrypoint /migration-gate \
@@ -30,13 +33,18 @@ test-unit:
 	cargo test --test agent -- --test-threads=8
 
 test-api:
+	cargo test -p testcluster --test api
 	cargo test --test '*_api'
 
-test-node: image
-	cargo test --test 'node*'
+crd:
+	cargo run --quiet -- crd > deploy/crd.yaml
 
-demo: image
-	cargo test --test demo -- --nocapture
+test-node: image shop
+	cargo test -p testcluster --test node -- --test-threads 1
+	cargo test -p demo --tests -- --test-threads 1
+
+demo: image shop
+	cargo run --quiet -p demo
 
 bench:
 	cargo bench

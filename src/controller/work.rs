@@ -74,6 +74,7 @@ impl Worker {
         }
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.requested() => return Ok(()),
                 led = leading.wait_for(|leading| *leading) => {
                     if led.is_err() {

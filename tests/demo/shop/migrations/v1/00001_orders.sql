@@ -1,0 +1,3 @@
+-- +goose Up
+CREATE TABLE orders (id serial PRIMARY KEY, customer text NOT NULL);
+INSERT INTO orders (customer) VALUES ('Ada'), ('Grace'), ('Edsger');
