@@ -22,8 +22,8 @@ shop:
 	$(STATIC) cargo build --release --target $(TARGET) -p demo --bin shop
 
 image: binaries
-	$(TESTCLUSTER) image --output $(ARCHIVE) --tag $(IMAGE) --user 65532:65532 --entrypoint /migration-gate \
-	  /migration-gate=target/$(TARGET)/release/migration-gate \
+	$(TESTCLUSTER) image --output $(ARCHIVE) --tag $(IMAGE) --user 65532:65532 --entrypoint /bin/migration-gate \
+	  /bin/migration-gate=target/$(TARGET)/release/migration-gate \
 	  /migration-gate-agent=target/$(TARGET)/agent/migration-gate-agent
 
 test: lint test-unit test-api test-node
