@@ -23,16 +23,18 @@ pub(crate) fn visit(address: &str) -> Result<ExitCode, Failure> {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         OVER.store(true, Ordering::Relaxed);
     });
-    let (mut asked, mut failures, mut releases) = (0_u64, Vec::new(), BTreeMap::<String, u64>::new());
+    let mut asked: u64 = 0;
+    let (mut failures, mut releases) = (BTreeMap::<String, u64>::new(), BTreeMap::<String, u64>::new());
     while !OVER.load(Ordering::Relaxed) {
         asked += 1;
         match ask(address) {
             Ok(answer) => *releases.entry(answer["release"].to_string()).or_default() += 1,
-            Err(error) => failures.push(error.to_string()),
+            Err(error) => *failures.entry(error.to_string()).or_default() += 1,
         }
         std::thread::sleep(PAUSE);
     }
-    println!("{}", json!({ "asked": asked, "failed": failures.len(), "failures": failures, "releases": releases }));
+    let failed: u64 = failures.values().sum();
+    println!("{}", json!({ "asked": asked, "failed": failed, "failures": failures, "releases": releases }));
     Ok(ExitCode::SUCCESS)
 }
 
