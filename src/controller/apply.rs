@@ -10,7 +10,7 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use json_patch::{AddOperation, PatchOperation, ReplaceOperation, jsonptr::PointerBuf};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -18,11 +18,13 @@ use tracing::{info, warn};
 use crate::api_error::{ApiFailure, classify};
 use crate::contract::{CONDITION, Opened, POD_FINALIZER, RECORD_FINALIZER, Run, Settled, Signal, annotation, label};
 use crate::metrics::ControllerMetrics;
-use crate::migration::{MigrationGate, MigrationGateSpec, MigrationGateStatus};
+use crate::migration::{
+    Condition, ConditionStatus, ConditionType, MigrationGate, MigrationGateSpec, MigrationGateStatus,
+};
 
 use super::decide::{Action, Hold, PodRef, RecordRef, Settlement};
 use super::objects::{GroupKey, MANAGED_BY, MANAGER, PodObject, record_facts};
-use super::snapshot::{Guards, Owner, Record, Workload};
+use super::snapshot::{Guards, Owner, Record, Unreadable, Workload};
 use super::watch::Cache;
 
 /// Passes that are under way at once for one group. The API server's own limit on one client's requests comes first.
@@ -30,6 +32,9 @@ const PASSES_AT_ONCE: usize = 64;
 
 /// How long an answer is waited for: the client's own time-out is made for watches.
 pub const REQUEST: Duration = Duration::from_secs(15);
+
+/// The reason of the condition and of the event about a record that can't be read.
+pub const UNREADABLE: &str = "RecordUnreadable";
 
 /// The writer.
 #[derive(Clone)]
@@ -95,6 +100,7 @@ impl Writer {
             Action::Signal(pod, run, guards) => self.signal(key, pod, run, *guards).await,
             Action::Settle(pod, settlement) => self.settle(key, pod, settlement).await,
             Action::Open(pod, fingerprint) => self.open(key, pod, fingerprint).await,
+            Action::Complain(record) => self.complain(key, record).await,
             Action::Look(_) => Ok(()),
         }
     }
@@ -213,6 +219,30 @@ impl Writer {
         Ok(())
     }
 
+    /// Says on the record that it can't be read. The time in it is one that doesn't change, so that saying it again
+    /// changes nothing.
+    async fn complain(&self, key: &GroupKey, record: &Unreadable) -> Result<(), kube::Error> {
+        warn!(
+            namespace = key.namespace,
+            record = key.name,
+            why = record.why,
+            "this record can't be read; its group is left alone until it is mended"
+        );
+        let condition = Condition {
+            type_: ConditionType::Stalled,
+            status: ConditionStatus::True,
+            observed_generation: None,
+            last_transition_time: record.created,
+            reason: UNREADABLE.to_owned(),
+            message: record.why.clone(),
+        };
+        let patch = Patch::Merge(json!({ "metadata": { "uid": record.uid }, "status": { "conditions": [condition] } }));
+        let records: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &key.namespace, &ApiResource::erase::<MigrationGate>(&()));
+        records.patch_status(&record.name, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
     async fn signal(&self, key: &GroupKey, at: &PodRef, run: &Run, guards: Guards) -> Result<(), kube::Error> {
         let mut annotations: serde_json::Map<String, Value> =
             guards.entries().map(|(key, value)| (key.to_owned(), json!(value))).collect();
@@ -326,6 +356,7 @@ fn name(action: &Action) -> &'static str {
         Action::Signal(..) => "signal-pod",
         Action::Settle(..) => "settle-pod",
         Action::Open(..) => "open-pod",
+        Action::Complain(_) => "complain",
         Action::Look(_) => "look",
     }
 }

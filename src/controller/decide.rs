@@ -14,7 +14,7 @@ use crate::migration::{Active, MigrationGateStatus};
 
 use super::evidence::{self, Evidence, NodeDeletion, Question};
 use super::record;
-use super::snapshot::{AgentState, Guards, Pod, PodPhase, Record, RecordView, Snapshot, Workload};
+use super::snapshot::{AgentState, Guards, Pod, PodPhase, Record, RecordView, Snapshot, Unreadable, Workload};
 use super::standing::{self, Stall, Standing};
 
 /// What is to be done, in this order.
@@ -47,6 +47,8 @@ pub enum Action {
     Settle(PodRef, Settlement),
     /// Write the pass and the gate condition.
     Open(PodRef, String),
+    /// Say on the record, and in an event, that it can't be read.
+    Complain(Unreadable),
     /// Read these objects from the API server and decide again.
     Look(Question),
 }
@@ -107,6 +109,9 @@ pub fn decide(snapshot: &Snapshot, rules: Rules, now: Timestamp) -> Decision {
     match &snapshot.record {
         RecordView::Missing => Decision { actions: without_record(snapshot), look_again_at: None },
         RecordView::Refused => Decision { actions: in_a_dying_namespace(snapshot, rules, now), look_again_at: None },
+        RecordView::Unreadable(record) => {
+            Decision { actions: vec![Action::Complain(record.clone())], look_again_at: None }
+        }
         RecordView::Present(record) => match &record.status {
             None => Decision { actions: vec![first_status(record, snapshot, now)], look_again_at: None },
             Some(status) => Group { snapshot, record, status, rules, now, decision: Decision::default() }.decide(),

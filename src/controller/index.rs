@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::objects::GroupKey;
-use super::snapshot::{Live, Node, Pod, Record, RecordView, Snapshot, Workload};
+use super::snapshot::{Live, Node, Pod, Record, RecordView, Snapshot, Unreadable, Workload};
 
 /// The known state of all groups and nodes.
 #[derive(Debug, Default)]
@@ -19,12 +19,18 @@ struct Entry {
     pods: BTreeMap<String, Pod>,
     workloads: BTreeMap<String, Workload>,
     record: Option<Record>,
+    unreadable: Option<Unreadable>,
     refused: bool,
 }
 
 impl Entry {
+    fn record_uid(&self) -> Option<&str> {
+        let unreadable = || self.unreadable.as_ref().map(|unreadable| unreadable.uid.as_str());
+        self.record.as_ref().map(|record| record.uid.as_str()).or_else(unreadable)
+    }
+
     fn is_empty(&self) -> bool {
-        self.pods.is_empty() && self.workloads.is_empty() && self.record.is_none()
+        self.pods.is_empty() && self.workloads.is_empty() && self.record.is_none() && self.unreadable.is_none()
     }
 }
 
@@ -70,12 +76,24 @@ impl Index {
         }
         let owners: Vec<String> = record.owners.iter().map(|owner| owner.uid.clone()).collect();
         entry.record = Some(record);
+        entry.unreadable = None;
         entry.refused = false;
         // A group that one of its workloads moved to may wait for this record.
         let mut concerned: Concerned =
             owners.iter().filter_map(|uid| self.homes.get(uid)).filter(|home| **home != key).cloned().collect();
         concerned.push(key);
         concerned
+    }
+
+    /// A record was seen that can't be read. The one that was known before is not believed any more.
+    pub fn put_unreadable(&mut self, key: GroupKey, unreadable: Unreadable) -> Concerned {
+        let entry = self.groups.entry(key.clone()).or_default();
+        if entry.unreadable.as_ref() == Some(&unreadable) {
+            return Vec::new();
+        }
+        entry.record = None;
+        entry.unreadable = Some(unreadable);
+        vec![key]
     }
 
     /// The namespace takes no new objects.
@@ -88,17 +106,18 @@ impl Index {
     /// A record is gone.
     pub fn remove_record(&mut self, key: &GroupKey, uid: &str) -> Concerned {
         let Some(entry) = self.groups.get_mut(key) else { return Vec::new() };
-        if entry.record.as_ref().is_none_or(|record| record.uid != uid) {
+        if entry.record_uid() != Some(uid) {
             return Vec::new();
         }
         entry.record = None;
+        entry.unreadable = None;
         self.forget_if_empty(key);
         vec![key.clone()]
     }
 
     /// A record is gone, of which only the UID is known.
     pub fn remove_record_by_uid(&mut self, uid: &str) -> Concerned {
-        let has = |entry: &Entry| entry.record.as_ref().is_some_and(|record| record.uid == uid);
+        let has = |entry: &Entry| entry.record_uid() == Some(uid);
         let key = self.groups.iter().find(|(_, entry)| has(entry)).map(|(key, _)| key.clone());
         key.map_or_else(Concerned::new, |key| self.remove_record(&key, uid))
     }
@@ -155,7 +174,7 @@ impl Index {
         let gone: Vec<(GroupKey, String)> = self
             .groups
             .iter()
-            .filter_map(|(key, entry)| Some((key.clone(), entry.record.as_ref()?.uid.clone())))
+            .filter_map(|(key, entry)| Some((key.clone(), entry.record_uid()?.to_owned())))
             .filter(|(_, uid)| !listed.contains(uid))
             .collect();
         gone.iter().flat_map(|(key, uid)| self.remove_record(key, uid)).collect()
@@ -185,10 +204,11 @@ impl Index {
         Some(Snapshot {
             namespace: key.namespace.clone(),
             name: key.name.clone(),
-            record: match &entry.record {
-                Some(record) => RecordView::Present(Box::new(record.clone())),
-                None if entry.refused => RecordView::Refused,
-                None => RecordView::Missing,
+            record: match (&entry.record, &entry.unreadable) {
+                (Some(record), _) => RecordView::Present(Box::new(record.clone())),
+                (None, Some(unreadable)) => RecordView::Unreadable(unreadable.clone()),
+                (None, None) if entry.refused => RecordView::Refused,
+                (None, None) => RecordView::Missing,
             },
             elders: self.elders(key, &workloads),
             workloads,

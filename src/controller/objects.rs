@@ -17,7 +17,7 @@ use crate::group::WorkloadKind;
 use crate::migration::MigrationGate;
 use crate::settings::Policy;
 
-use super::snapshot::{AgentState, Exit, Guards, Node, Owner, Pod, PodPhase, Record, Workload};
+use super::snapshot::{AgentState, Exit, Guards, Node, Owner, Pod, PodPhase, Record, Unreadable, Workload};
 
 /// The label that says who made a record. Source: Kubernetes, "Recommended Labels".
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -307,6 +307,19 @@ pub fn record_facts(gate: &MigrationGate) -> Option<(GroupKey, Record)> {
         status: gate.status.clone(),
     };
     Some((key, record))
+}
+
+/// What is known of a record that can't be read.
+pub fn unreadable_facts(metadata: &ObjectMeta, why: String) -> Option<(GroupKey, Unreadable)> {
+    let name = metadata.name.clone()?;
+    let unreadable = Unreadable {
+        name: name.clone(),
+        uid: metadata.uid.clone()?,
+        resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        created: metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        why,
+    };
+    Some((GroupKey { namespace: metadata.namespace.clone()?, name }, unreadable))
 }
 
 impl Owner {

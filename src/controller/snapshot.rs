@@ -43,6 +43,23 @@ pub enum RecordView {
     Refused,
     /// Here it is.
     Present(Box<Record>),
+    /// Somebody wrote something into it that can't be read.
+    Unreadable(Unreadable),
+}
+
+/// A record that can't be read. Its group is left alone until it is mended: nobody knows who runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unreadable {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The version that can't be read.
+    pub resource_version: String,
+    /// When it was made: the one time that is known of it.
+    pub created: Timestamp,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// A record as it was read.

@@ -21,7 +21,7 @@ use crate::migration::MigrationGate;
 use crate::supervise::Shutdown;
 
 use super::index::{Concerned, Index};
-use super::objects::{DeploymentObject, NodeObject, PodObject, record_facts};
+use super::objects::{DeploymentObject, NodeObject, PodObject, record_facts, unreadable_facts};
 use super::queue::Queue;
 
 /// How often an API server that can't be reached is mentioned.
@@ -125,10 +125,8 @@ impl Watching {
         let seen = |index: &mut Index, guarded: &DeserializeGuard<MigrationGate>| match &guarded.0 {
             Ok(gate) => record_facts(gate).map_or_else(Concerned::new, |(key, record)| index.put_record(key, record)),
             Err(invalid) => {
-                let name = invalid.metadata.name.as_deref().unwrap_or_default();
-                let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
-                warn!(namespace, record = name, error = %invalid.error, "this record can't be read; its group is left alone until it is mended");
-                Concerned::new()
+                let facts = unreadable_facts(&invalid.metadata, invalid.error.to_string());
+                facts.map_or_else(Concerned::new, |(key, unreadable)| index.put_unreadable(key, unreadable))
             }
         };
         let gone = |index: &mut Index, uid: &str| index.remove_record_by_uid(uid);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
-use kube::runtime::events::Recorder;
+use kube::runtime::events::{Event, EventType, Recorder};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
@@ -16,11 +16,11 @@ use crate::api_error::{ApiFailure, classify};
 use crate::migration::{MigrationGate, MigrationGateStatus};
 use crate::supervise::{Sentence, Shutdown};
 
-use super::apply::Writer;
+use super::apply::{UNREADABLE, Writer};
 use super::decide::{Action, Decision, Rules, decide};
 use super::live::Reader;
 use super::objects::GroupKey;
-use super::snapshot::{Live, Owner, RecordView, Snapshot};
+use super::snapshot::{Live, Owner, RecordView, Snapshot, Unreadable};
 use super::story;
 use super::watch::{Cache, Synced};
 
@@ -143,6 +143,9 @@ impl Worker {
             };
             let now = Timestamp::now();
             let Decision { actions, look_again_at } = decide(&snapshot, self.rules, now);
+            if let [Action::Complain(record)] = &actions[..] {
+                return self.complain(key, record, &actions).await;
+            }
             if actions.is_empty() {
                 return look_again_at.map_or(End::Settled, |at| End::Again(until(at, now)));
             }
@@ -167,6 +170,37 @@ impl Worker {
         End::Again(Duration::ZERO)
     }
 
+    /// Nothing more is done for the group before somebody mends its record.
+    async fn complain(&self, key: &GroupKey, record: &Unreadable, actions: &[Action]) -> End {
+        let failures = self.writer.carry_out(key, actions).await;
+        let event = Event {
+            type_: EventType::Warning,
+            reason: UNREADABLE.to_owned(),
+            note: Some(super::record::cut(&record.why, 1000).to_owned()),
+            action: "Read".to_owned(),
+            secondary: None,
+        };
+        let subject = reference(
+            &key.namespace,
+            (
+                MigrationGate::api_version(&()).into_owned(),
+                MigrationGate::kind(&()).into_owned(),
+                record.name.clone(),
+                record.uid.clone(),
+            ),
+        );
+        self.publish(&event, &subject).await;
+        wait_after(&failures).map_or(End::Settled, End::Again)
+    }
+
+    async fn publish(&self, event: &Event, subject: &ObjectReference) {
+        if let Err(error) = self.recorder.publish(event, subject).await {
+            let failure = classify(&error);
+            self.writer.metrics.api_errors.of(failure).inc();
+            debug!(namespace = subject.namespace, %failure, "an event could not be written");
+        }
+    }
+
     async fn look(&self, key: &GroupKey, snapshot: &Snapshot, actions: &[Action]) -> Result<Live, Duration> {
         let Some(question) = actions.iter().find_map(|action| match action {
             Action::Look(question) => Some(*question),
@@ -176,9 +210,11 @@ impl Worker {
         };
         let active = match &snapshot.record {
             RecordView::Present(record) => record.status.as_ref().and_then(|status| status.active.clone()),
-            RecordView::Refused | RecordView::Missing => snapshot.pods.iter().find_map(|pod| {
-                pod.running_attempt().map(|attempt| super::record::adopted(pod, attempt, Timestamp::now()))
-            }),
+            RecordView::Refused | RecordView::Missing | RecordView::Unreadable(_) => {
+                snapshot.pods.iter().find_map(|pod| {
+                    pod.running_attempt().map(|attempt| super::record::adopted(pod, attempt, Timestamp::now()))
+                })
+            }
         };
         let answer = self.reader.answer(key, question, active.as_ref());
         let Ok(answer) = tokio::time::timeout(super::apply::REQUEST, answer).await else {
@@ -208,11 +244,7 @@ impl Worker {
                 let note = chapter.event.note.as_deref().unwrap_or_default();
                 info!(namespace = snapshot.namespace, record = snapshot.name, event = chapter.event.reason, "{note}");
                 for subject in subjects(snapshot, chapter.fingerprint.as_deref()) {
-                    if let Err(error) = self.recorder.publish(&chapter.event, &subject).await {
-                        let failure = classify(&error);
-                        self.writer.metrics.api_errors.of(failure).inc();
-                        debug!(namespace = snapshot.namespace, %failure, "an event could not be written");
-                    }
+                    self.publish(&chapter.event, &subject).await;
                 }
             }
         }
@@ -240,15 +272,18 @@ fn subjects(snapshot: &Snapshot, fingerprint: Option<&str>) -> Vec<ObjectReferen
         let (version, kind) = (MigrationGate::api_version(&()).into_owned(), MigrationGate::kind(&()).into_owned());
         subjects.push((version, kind, record.name.clone(), record.uid.clone()));
     }
-    let reference = |(api_version, kind, name, uid)| ObjectReference {
+    subjects.into_iter().map(|subject| reference(&snapshot.namespace, subject)).collect()
+}
+
+fn reference(namespace: &str, (api_version, kind, name, uid): (String, String, String, String)) -> ObjectReference {
+    ObjectReference {
         api_version: Some(api_version),
         kind: Some(kind),
         name: Some(name),
-        namespace: Some(snapshot.namespace.clone()),
+        namespace: Some(namespace.to_owned()),
         uid: Some(uid),
         ..ObjectReference::default()
-    };
-    subjects.into_iter().map(reference).collect()
+    }
 }
 
 fn until(at: Timestamp, now: Timestamp) -> Duration {
