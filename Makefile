@@ -8,7 +8,7 @@ CLUSTER ?= dev
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop image crd test test-unit test-api test-node demo bench cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop image crd test test-unit test-api test-node demo bench-node bench cluster-up cluster-down fmt lint clean
 
 binaries: program agent
 
@@ -45,6 +45,9 @@ test-node: image shop
 
 demo: image shop
 	cargo run --quiet -p demo
+
+bench-node: image shop
+	cargo run --quiet -p demo --bin speed
 
 bench:
 	cargo bench

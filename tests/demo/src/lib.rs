@@ -6,6 +6,7 @@
 mod measure;
 mod shop;
 mod site;
+pub mod speed;
 pub mod steps;
 mod table;
 

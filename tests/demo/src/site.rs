@@ -65,8 +65,16 @@ impl Site {
     /// # Errors
     /// Whatever does not come up, with its log.
     pub fn set_up(name: &str, nodes: usize) -> Result<Site> {
+        Site::with(Options::new(name, Profile::Node { nodes }))
+    }
+
+    /// The same with other options.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn with(options: Options) -> Result<Site> {
         let artefacts = Artefacts::of_this_checkout()?;
-        let cluster = Cluster::boot(Options::new(name, Profile::Node { nodes }))?;
+        let cluster = Cluster::boot(options)?;
         let database = postgres::Server::start(cluster.host_address())?;
         certmanager::install(&cluster)?;
         let site = Site { cluster, database, artefacts };
