@@ -321,8 +321,15 @@ impl Group<'_> {
             if next.departed.iter().any(|departed| departed.workload_uid == workload.uid) || !self.arrived(workload) {
                 continue;
             }
+            let head_start = standing::head_start(next.migration(&workload.fingerprint));
             let pods = snapshot.pods.iter().filter(|pod| pod.fingerprint == workload.fingerprint);
-            best = best.into_iter().chain(pods.filter(|pod| self.can_run(pod))).min_by_key(|pod| self.rank(pod));
+            let (able, early): (Vec<&Pod>, Vec<&Pod>) = pods
+                .filter(|pod| self.can_run(pod))
+                .partition(|pod| pod.agent_since.checked_add(head_start).is_ok_and(|from| from <= self.now));
+            for pod in early {
+                self.look_again(pod.agent_since.checked_add(head_start).ok());
+            }
+            best = best.into_iter().chain(able).min_by_key(|pod| self.rank(pod));
         }
         let Some(pod) = best else { return election };
         if !self.record.is_protected() {

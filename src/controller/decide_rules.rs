@@ -345,6 +345,23 @@ fn an_attempt_that_never_started_counts_for_nothing() {
 }
 
 #[test]
+fn an_agent_gets_a_head_start_after_attempts_that_never_started() {
+    let mut snapshot = group(empty(), vec![Pod { agent_since: at(10), ..pod("a") }]);
+    assert_eq!(elected(&snapshot), Some(("a".to_owned(), 1)), "nobody waits at first");
+    for (number, seconds) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 16)] {
+        let ended = Pod { agent: AgentState::Exited(verdict("r", number, Outcome::NotStarted)), ..runner("r", number) };
+        snapshot.status_mut().active = Some(active("r", number));
+        snapshot.status_mut().last_attempt = number;
+        let pods = std::mem::replace(&mut snapshot.pods, vec![ended]);
+        settled_record(&mut snapshot);
+        snapshot.pods = pods;
+        assert_eq!(decided(&snapshot).look_again_at, Some(at(10 + seconds)), "after {number}");
+        let due = decide(&snapshot, RULES, at(10 + seconds));
+        assert!(written(&due).is_some_and(|status| status.active.is_some()), "after {number}");
+    }
+}
+
+#[test]
 fn a_suspended_migration_waits_for_an_approval() {
     let mut snapshot = group(empty(), vec![pod("a")]);
     snapshot.workloads[0].policy = Ok(Policy { suspend: true, ..policy() });

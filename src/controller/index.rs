@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use jiff::Timestamp;
+
 use super::objects::GroupKey;
 use super::snapshot::{Live, Node, Pod, Record, RecordView, Snapshot, Unreadable, Workload};
 
@@ -39,9 +41,11 @@ pub type Concerned = Vec<GroupKey>;
 
 impl Index {
     /// A pod was seen. Nothing changes where a newer version of it is known.
-    pub fn put_pod(&mut self, key: GroupKey, pod: Pod) -> Concerned {
+    pub fn put_pod(&mut self, key: GroupKey, mut pod: Pod) -> Concerned {
         let mut concerned = self.leave(&pod.uid, &key);
         let pods = &mut self.groups.entry(key.clone()).or_default().pods;
+        let as_before = |known: &&Pod| known.agent == pod.agent && known.agent_restarts == pod.agent_restarts;
+        pod.agent_since = pods.get(&pod.uid).filter(as_before).map_or_else(Timestamp::now, |known| known.agent_since);
         match pods.get(&pod.uid) {
             Some(known) if is_older(&pod.resource_version, &known.resource_version) => return concerned,
             Some(known) if *known == pod => return concerned,

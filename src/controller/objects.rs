@@ -83,6 +83,7 @@ struct PodCondition {
 #[serde(rename_all = "camelCase", default)]
 struct ContainerStatus {
     name: String,
+    restart_count: u32,
     state: ContainerState,
     last_state: ContainerState,
 }
@@ -195,6 +196,9 @@ impl PodObject {
                     (None, None) => AgentState::Waiting,
                 }
             }),
+            agent_restarts: agent.map_or(0, |status| status.restart_count),
+            // The index knows since when.
+            agent_since: Timestamp::UNIX_EPOCH,
             agent_before: agent.and_then(|status| status.last_state.terminated.as_ref()).map(Terminated::facts),
             uid,
             fingerprint,

@@ -156,6 +156,10 @@ pub struct Pod {
     pub our_guards: Guards,
     /// Its agent's container.
     pub agent: AgentState,
+    /// How often it was started again.
+    pub agent_restarts: u32,
+    /// Since when the agent's container is seen to run as it does, by the controller's own clock.
+    pub agent_since: Timestamp,
     /// How the agent's previous container ended.
     pub agent_before: Option<Exit>,
 }

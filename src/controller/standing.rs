@@ -60,6 +60,20 @@ pub fn standing(workload: &Workload, status: &MigrationGateStatus) -> Standing {
     }
 }
 
+/// How long an agent must be seen to run before its pod is elected.
+///
+/// The kubelet says that a container runs as soon as it was started, and an agent answers a signal that is there
+/// before itself with `notStarted`: where processors are scarce, a signal can be faster than an agent. So nobody waits at
+/// first, and ever longer after attempts that never started.
+pub fn head_start(migration: Option<&Migration>) -> Duration {
+    let attempts = migration.map_or(&[][..], |migration| &migration.attempts);
+    let never_started = |attempt: &&crate::migration::Attempt| attempt.outcome == AttemptOutcome::NotStarted;
+    match attempts.iter().rev().take_while(never_started).count() {
+        0 => Duration::ZERO,
+        times => Duration::from_secs(1 << (times - 1).min(4)),
+    }
+}
+
 fn backing_off_until(migration: &Migration) -> Option<Timestamp> {
     let tries = migration.failures + migration.interruptions;
     let counted = |outcome| outcome != AttemptOutcome::NotStarted;

@@ -40,6 +40,8 @@ pub(super) fn pod(name: &str) -> Pod {
         guards: Guards::default(),
         our_guards: Guards::default(),
         agent: AgentState::Running,
+        agent_restarts: 0,
+        agent_since: at(0),
         agent_before: None,
     }
 }

@@ -70,7 +70,9 @@ fn rollouts(site: &Site) -> Result<Vec<String>> {
             Ok(if done { Seen::Done(record) } else { Seen::NotYet(record["status"].to_string()) })
         })?;
         let newest = record["status"]["migrations"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default();
-        let (attempt, fingerprint) = (&newest["attempts"][0], text(&newest["fingerprint"]));
+        let attempts = newest["attempts"].as_array().cloned().unwrap_or_default();
+        step(format!("took {} attempt(s)", attempts.len()));
+        let (attempt, fingerprint) = (attempts.last().cloned().unwrap_or_default(), text(&newest["fingerprint"]));
         let (started, ended) = (time(&attempt["started"])?, time(&attempt["ended"])?);
         let log = site.cluster.kubectl(&[
             "logs",
