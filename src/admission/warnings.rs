@@ -84,7 +84,7 @@ pub(super) fn of_template(stripped: &Template, plan: &Plan, settings: &Settings)
     let image = plan.container["image"].as_str().unwrap_or_default();
     if is_mutable(image) {
         warnings.push(Warning::new(format!(
-            "image {:?} can change under its name without a new migration: use a fixed tag or a digest",
+            "image {:?} can change without a new migration: use a fixed tag or a digest",
             cut(image, NAME_CHARS)
         )));
     }

@@ -352,8 +352,11 @@ fn policy_is_checked_but_never_reaches_the_template() {
         let outcome = update(&injected, &annotated(&injected, key, "?"));
         assert_eq!(outcome.decision, Decision::Denied, "{key}");
     }
-    let outcome = update(&injected, &annotated(&injected, annotation::TIMEOUT, "30m"));
-    assert_eq!(outcome.warnings().len(), 1, "{}", outcome.response);
+    // The default of progressDeadlineSeconds is ten minutes.
+    for (timeout, warnings) in [("30m", 1), ("601s", 1), ("600s", 0)] {
+        let outcome = update(&injected, &annotated(&injected, annotation::TIMEOUT, timeout));
+        assert_eq!(outcome.warnings().len(), warnings, "{}", outcome.response);
+    }
 }
 
 #[test]
@@ -373,6 +376,12 @@ fn warnings_are_few_and_meant() {
     let proxy = json!({"name": "db", "image": "gcr.io/x/cloud-sql-proxy:2@sha256:00"});
     let object = with(&orders(), "/spec/template/spec/containers/-", proxy.clone());
     assert_eq!(create(&object).warnings().len(), 1);
+    // However long the names are, the warning says what to do.
+    let mut long = with(&object, "/spec/template/spec/containers/1/name", json!("n".repeat(63)));
+    set(&mut long, "/spec/template/spec/containers/0/image", json!(format!("registry.example/{}", "i".repeat(200))));
+    let warned = create(&long);
+    assert!(warned.warnings()[0].ends_with("use a fixed tag or a digest"), "{:?}", warned.warnings());
+    assert!(warned.warnings()[1].ends_with("make that proxy a native sidecar"), "{:?}", warned.warnings());
     let alone = with(&orders(), "/spec/template/spec/containers/0", proxy);
     assert_eq!(create(&alone).warnings(), Vec::<&str>::new());
 }
