@@ -10,7 +10,8 @@ use std::io::Read;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_process_group, pidfd_send_signal, set_child_subreaper, wait,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process_group, pidfd_send_signal,
+    set_child_subreaper, wait, waitid,
 };
 
 use super::attempt::Exit;
@@ -64,21 +65,22 @@ struct Process {
 }
 
 /// Sends the signal to every living descendant, and at once to those groups that consist of nothing else; returns how
-/// many there were. Some that are being forked meanwhile may be missed: call it until nobody is left.
+/// many were found. Some that are being forked meanwhile may be missed: call it until nobody is left.
 pub fn signal_descendants(signal: Signal, leader: Pid) -> usize {
+    // A group gets it in one moment, so that one that forks all the time can't run away from it. There is always a child
+    // of ours in it, if anybody is, and as long as that is not reaped the number can't stand for another group.
+    let ours =
+        waitid(WaitId::Pgid(Some(leader)), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT);
+    if ours.is_ok() {
+        let _ = kill_process_group(leader, signal);
+    }
     let itself = getpid().as_raw_nonzero().get();
     let all = processes();
     let session = all.iter().find(|process| process.pid == itself).map(|process| process.session);
     let family = descendants(itself, &all);
-    let mut groups = HashSet::new();
-    for process in &family {
-        // A group can't reach beyond its session, and in a session of its own there are only descendants.
-        if process.group == leader.as_raw_nonzero().get() || session.is_some_and(|own| process.session != own) {
-            groups.insert(process.group);
-        }
-    }
-    for group in groups {
-        // All members at one moment: a group that forks all the time can't run away from that.
+    // A group can't reach beyond its session, and in a session of its own there are only descendants.
+    let apart = family.iter().filter(|process| session.is_some_and(|session| process.session != session));
+    for group in apart.map(|process| process.group).collect::<HashSet<_>>() {
         if let Some(group) = Pid::from_raw(group) {
             let _ = kill_process_group(group, signal);
         }
@@ -87,6 +89,16 @@ pub fn signal_descendants(signal: Signal, leader: Pid) -> usize {
         signal_process(*process, signal);
     }
     family.len()
+}
+
+/// As PID 1, kills everything else in the container at one moment; otherwise does nothing. It takes what somebody runs by
+/// `kubectl exec` too, so it is for descendants that escaped everything else.
+pub fn kill_container() {
+    let itself = getpid();
+    if itself.is_init() {
+        // Not a group: -1 stands for all processes but the caller, in its PID namespace (kill(2)).
+        let _ = kill_process_group(itself, Signal::KILL);
+    }
 }
 
 /// Signals that very process, and no later one with its number: the open directory stands for the process, and the
@@ -108,7 +120,10 @@ fn signal_process(process: Process, signal: Signal) {
 fn processes() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    numbers.filter_map(|pid| parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)).collect()
+    let mut numbers: Vec<i32> = numbers.collect();
+    // The youngest first, because they may be gone soon.
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    numbers.into_iter().filter_map(|pid| parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)).collect()
 }
 
 /// The living ones whose line of parents leads to the ancestor.

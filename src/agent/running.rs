@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::args::Argv;
 use super::attempt::Exit;
-use super::family::{reap, signal_descendants};
+use super::family::{kill_container, reap, signal_descendants};
 use super::output::Pump;
 use super::report::Tail;
 use super::say::say;
@@ -26,7 +26,7 @@ const LEFTOVER_GRACE: Duration = Duration::from_secs(5);
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two rounds of SIGKILL, at first and at last.
 const ROUNDS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-/// After so many rounds something is wrong, and said.
+/// After so many rounds something is wrong: it is said, and harder measures are taken.
 const STUBBORN: u32 = 20;
 
 /// A command of an attempt.
@@ -132,8 +132,11 @@ impl Running {
                     *next = now + LEFTOVER_GRACE;
                 } else {
                     let left = signal_descendants(Signal::KILL, self.leader);
-                    if rounds.is_power_of_two() && *rounds > STUBBORN {
-                        say(&format!("{left} processes still live after {rounds} rounds of SIGKILL"));
+                    if *rounds > STUBBORN {
+                        kill_container();
+                        if rounds.is_power_of_two() {
+                            say(&format!("{left} processes still live after {rounds} rounds of SIGKILL"));
+                        }
                     }
                     *next = now + (ROUNDS.0 * *rounds).min(ROUNDS.1);
                 }

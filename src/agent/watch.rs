@@ -3,13 +3,13 @@
 //! The kubelet writes a new directory and swaps the link `..data` to it (pkg/volume/util/atomic_writer.go), so a watch on
 //! a file would see one change at most. The directory is watched, and read again every now and then in any case.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{CWD, Mode, OFlags, inotify, openat, readlinkat};
+use rustix::fs::inotify;
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
@@ -54,7 +54,7 @@ impl SignalDirectory {
             Err(error) => return Err(format!("cannot watch the signals in {}: {error}", path.display())),
         };
         let mut directory = SignalDirectory { path, pod_uid: String::new(), watch, said: None };
-        let uid = directory.present(|present| directory.text(present, pod::POD_UID_FILE))?;
+        let uid = directory.at_one_moment(|| directory.text(pod::POD_UID_FILE))?;
         directory.pod_uid = uid.trim().to_owned();
         if directory.pod_uid.is_empty() {
             return Err(format!("{} holds no pod UID", directory.path.join(pod::POD_UID_FILE).display()));
@@ -88,7 +88,7 @@ impl SignalDirectory {
             while rustix::io::read(watch, &mut events).is_ok_and(|read| read > 0) {}
         }
         let (signal, opened) =
-            self.present(|present| Ok((self.text(present, pod::SIGNAL_FILE)?, self.text(present, pod::OPENED_FILE)?)))?;
+            self.at_one_moment(|| Ok((self.text(pod::SIGNAL_FILE)?, self.text(pod::OPENED_FILE)?)))?;
         let mut wrong = None;
         let signal = parse(pod::SIGNAL_FILE, &signal, &mut wrong);
         let opened = parse(pod::OPENED_FILE, &opened, &mut wrong);
@@ -101,23 +101,17 @@ impl SignalDirectory {
         Ok(News::for_pod(&self.pod_uid, signal.as_ref(), opened.as_ref()))
     }
 
-    /// Reads from one and the same moment: again, if the link was swapped meanwhile.
-    fn present<T>(&self, read: impl Fn(BorrowedFd<'_>) -> Result<T, String>) -> Result<T, String> {
-        let failed = |error: Errno| format!("cannot read {}: {error}", self.path.display());
-        let link = || match readlinkat(CWD, self.path.join(PRESENT), Vec::new()) {
-            Ok(target) => Ok(Some(target)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(failed(error)),
+    /// Reads from one and the same moment: again, if the link was swapped meanwhile. The names of moments don't recur.
+    fn at_one_moment<T>(&self, read: impl Fn() -> Result<T, String>) -> Result<T, String> {
+        let moment = || match fs::read_link(self.path.join(PRESENT)) {
+            Ok(moment) => Ok(Some(moment)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("cannot read {}: {error}", self.path.display())),
         };
         for _ in 0..SWAPS {
-            let before = link()?;
-            let path = if before.is_some() { self.path.join(PRESENT) } else { self.path.clone() };
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let value = match openat(CWD, path, flags, Mode::empty()) {
-                Ok(present) => read(present.as_fd()),
-                Err(error) => Err(failed(error)),
-            };
-            if link()? == before {
+            let before = moment()?;
+            let value = read();
+            if moment()? == before {
                 return value;
             }
         }
@@ -125,17 +119,16 @@ impl SignalDirectory {
     }
 
     /// A file's text; empty, if there is none. What is too long is cut, and so malformed.
-    fn text(&self, present: BorrowedFd<'_>, name: &str) -> Result<String, String> {
-        let failed = |error: io::Error| format!("cannot read {}: {error}", self.path.join(name).display());
-        match openat(present, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(file) => {
-                let mut bytes = Vec::new();
-                File::from(file).take(LARGEST).read_to_end(&mut bytes).map_err(failed)?;
-                Ok(String::from_utf8_lossy(&bytes).into_owned())
-            }
-            Err(Errno::NOENT) => Ok(String::new()),
-            Err(error) => Err(failed(error.into())),
-        }
+    fn text(&self, name: &str) -> Result<String, String> {
+        let path = self.path.join(name);
+        let failed = |error| format!("cannot read {}: {error}", path.display());
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+            file => file.map_err(failed)?,
+        };
+        let mut bytes = Vec::new();
+        file.take(LARGEST).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 

@@ -68,13 +68,27 @@ fn what_ends_by_itself_a_moment_later_is_left_in_peace() {
     assert!(pod.message().ends_with("\nlast\n"), "{}", pod.message());
 }
 
+/// Each link starts the next, by this, and exits; the whole chain would take minutes. SIGTERM does not end it.
+fn chain(pod: &Pod, start: &str) -> String {
+    let link = format!("trap '' TERM; [ $1 -gt 0 ] || exit 0; {start} $0 $(($1 - 1)) & exit 0");
+    std::fs::write(pod.below("link"), link).expect("room");
+    "sh $POD/link 100000 & exit 0".to_owned()
+}
+
 #[test]
 fn a_chain_that_forks_all_the_time_is_caught() {
     let pod = Pod::new();
-    // Each link starts the next and exits; the whole chain would take minutes. SIGTERM does not end it.
-    let link = "trap '' TERM; [ $1 -gt 0 ] || exit 0; sh $0 $(($1 - 1)) & exit 0";
-    std::fs::write(pod.below("link"), link).expect("room");
-    assert_eq!(leftovers(&pod, &["env"], "sh $POD/link 100000 & exit 0"), [0; 0]);
+    assert_eq!(leftovers(&pod, &["env"], &chain(&pod, "sh")), [0; 0]);
+    assert_eq!(pod.outcome(), (1, Outcome::Succeeded, Some(0)));
+}
+
+#[test]
+fn a_chain_of_sessions_is_caught_by_pid_1() {
+    if !is_root("a_chain_of_sessions_is_caught_by_pid_1") {
+        return;
+    }
+    let pod = Pod::new();
+    assert_eq!(leftovers(&pod, &PID_1, &chain(&pod, "setsid sh")), [0; 0]);
     assert_eq!(pod.outcome(), (1, Outcome::Succeeded, Some(0)));
 }
 
