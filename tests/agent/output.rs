@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 
 use migration_gate::contract::Outcome;
+use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
 
 use crate::pod::{AGENT, Agent, Pod, SOON, until};
@@ -48,7 +49,8 @@ fn a_log_that_nobody_reads_holds_up_the_command_and_not_the_agent() {
     agent.until_waiting();
     pod.order(1, None);
     pod.until_exists("ran");
-    agent.until_waiting();
+    // The pipe is full when it holds what a pipe holds.
+    until("a full pipe", SOON, || (ioctl_fionread(&unread).expect("a pipe") == 65536).then_some(()));
     agent.signal(Signal::TERM);
     assert_eq!(agent.exit(), 143);
     assert_eq!(pod.verdict().outcome, Outcome::Interrupted);
@@ -56,6 +58,23 @@ fn a_log_that_nobody_reads_holds_up_the_command_and_not_the_agent() {
     let mut read = Vec::new();
     unread.read_to_end(&mut read).expect("a pipe");
     assert!(read.len() <= 1 << 20, "{} bytes", read.len());
+}
+
+#[test]
+fn the_report_has_the_end_of_a_log_that_nobody_reads() {
+    let pod = Pod::new();
+    // More than a pipe holds, and less than the two that are between the command and who should read.
+    let mut command = pod.command(&[], AGENT.as_ref(), &[], &["sh", "-c", "seq 1 20000; exit 3"]);
+    let mut agent = Agent::spawn({
+        command.stdout(Stdio::piped());
+        command
+    });
+    let unread = agent.child.stdout.take();
+    agent.until_waiting();
+    pod.order(1, None);
+    assert_eq!(agent.exit(), 3);
+    assert!(pod.message().ends_with("\n20000\n"), "{}", pod.message());
+    drop(unread);
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn targets_are_awaited_one_after_the_other_and_all_of_them() {
     let agent = pod.start_with(&[&targets[0], &targets[1]], RUN);
     agent.until_waiting();
     pod.order(1, None);
-    until("the first", SOON, || pod.text("stderr").contains("[::1]").then_some(()));
+    until("the wait for the second", SOON, || pod.text("stderr").contains("waiting for tcp://127").then_some(()));
     assert_eq!(pod.times_run(), 0);
     rustix::net::listen(&socket, 1).expect("bound");
     assert_eq!(agent.exit(), 0);
