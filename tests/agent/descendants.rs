@@ -27,10 +27,11 @@ fn is_no_agent(pid: i32) -> bool {
     !name.is_empty() && !name.starts_with("migration-gate") && !name.starts_with("unshare")
 }
 
-/// Double forks, in sessions of their own, one with the output still open and one without.
+/// Double forks, in sessions of their own, one with the output still open and one without; one in a group of its own in
+/// the command's session, and one in the command's group.
 const DAEMONS: &str = "(setsid sh -c 'sleep 1000 & sleep 1001' &) ; \
      (setsid sh -c 'exec >/dev/null 2>&1; setsid sleep 1002 & exec sleep 1003' &) ; \
-     sleep 1004 & echo started > $POD/ran; exit 0";
+     bash -c 'set -m; sleep 1005 &' ; sleep 1004 & echo started > $POD/ran; exit 0";
 
 const PID_1: [&str; 4] = ["unshare", "--pid", "--fork", "--mount-proc"];
 
