@@ -31,6 +31,7 @@ test: lint test-unit test-api test-node
 test-unit:
 	cargo test --workspace --lib --bins
 	cargo test --test agent -- --test-threads=8
+	cargo test --test transport
 
 test-api:
 	cargo test -p testcluster --test api

@@ -72,7 +72,7 @@ const LIMITS: Limits = Limits {
 ///
 /// # Errors
 /// The address is not to be had.
-pub async fn server(
+pub fn server(
     address: ListenAddress,
     metrics: Metrics,
     readiness: Readiness,
@@ -80,7 +80,7 @@ pub async fn server(
 ) -> Result<Server, CannotListen> {
     Ok(Server {
         name: "health",
-        listener: address.listen().await?,
+        listener: address.listen()?,
         transport: Transport::Plain,
         router: router(Arc::new(metrics), readiness),
         limits: LIMITS,

@@ -59,7 +59,6 @@ async fn start(arguments: &ControllerArguments, shutdown: Shutdown) -> Result<()
     let mut supervisor = Supervisor::new(shutdown.clone());
     controller::start(options, client, controller_metrics, watching, &mut supervisor);
     let health = health::server(arguments.health_listen, metrics, readiness, shutdown)
-        .await
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
     supervisor.spawn("health server", health.run());
     supervisor.run(controller::GRACE).await.map_err(|error| Failure::new(Exit::Software, error))

@@ -2,10 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that wait to be accepted. What comes beyond is dropped by the system and tries again after a second, which
+/// an API server doesn't have; the usual 128 are fewer than a busy one opens after a restart. Linux takes at most
+/// net.core.somaxconn.
+const QUEUE: u32 = 4096;
 
 /// An address to listen on: `1.2.3.4:8443`, `[::1]:8443`, or `:8443` for all addresses of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,19 +65,31 @@ impl ListenAddress {
     ///
     /// # Errors
     /// The system's reason, with the address.
-    pub async fn listen(self) -> Result<TcpListener, CannotListen> {
+    pub fn listen(self) -> Result<TcpListener, CannotListen> {
         let bound = match self {
-            ListenAddress::One(address) => TcpListener::bind(address).await,
-            ListenAddress::All { port } => match TcpListener::bind((IpAddr::from(Ipv6Addr::UNSPECIFIED), port)).await {
+            ListenAddress::One(address) => listen_on(address),
+            ListenAddress::All { port } => match listen_on((Ipv6Addr::UNSPECIFIED, port).into()) {
                 // The machine has no IPv6, or none that may be used; a port that is taken is another matter.
                 Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                    TcpListener::bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), port)).await
+                    listen_on((Ipv4Addr::UNSPECIFIED, port).into())
                 }
                 bound => bound,
             },
         };
         bound.map_err(|error| CannotListen { address: self, error })
     }
+}
+
+/// As `TcpListener::bind`, but with a longer queue.
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restarted server must not wait for the connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 #[cfg(test)]
@@ -91,9 +108,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_is_taken_is_named() {
-        let first = ListenAddress::All { port: 0 }.listen().await.expect("a free port");
+        let first = ListenAddress::All { port: 0 }.listen().expect("a free port");
         let port = first.local_addr().expect("an address").port();
-        let error = ListenAddress::All { port }.listen().await.expect_err("taken");
+        let error = ListenAddress::All { port }.listen().expect_err("taken");
         assert!(error.to_string().starts_with(&format!("can't listen on :{port}: ")), "{error}");
     }
 }

@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use crate::metrics::ServerMetrics;
-use crate::supervise::Shutdown;
+use crate::supervise::{Shutdown, with_causes};
 use connections::{Connections, Place, Watched};
 
 pub use listen::{CannotListen, ListenAddress, NoAddress};
@@ -59,7 +59,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(5),
             request: Duration::from_secs(15),
             idle: Duration::from_secs(300),
-            head_bytes: 32 << 10,
+            head_bytes: 16 << 10,
             header_lines: 64,
         }
     }
@@ -106,9 +106,9 @@ pub struct Server {
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
 enum Dropped {
-    #[error("no TLS: {0}")]
-    Handshake(io::Error),
-    #[error("{0}")]
+    #[error("no TLS")]
+    Handshake(#[source] io::Error),
+    #[error("HTTP")]
     Http(#[from] hyper::Error),
     #[error("took too long, or made room for another")]
     Slow,
@@ -199,7 +199,8 @@ impl Connect {
         if let Err(dropped) = ended {
             self.metrics.dropped.inc();
             // The clients decide how many of these lines there are, so they are for those who ask for them.
-            tracing::debug!(server = self.name, peer, reason = %dropped, "connection dropped");
+            let reason = with_causes(&dropped);
+            tracing::debug!(server = self.name, peer, reason, "connection dropped");
         }
     }
 

@@ -1,8 +1,8 @@
 //! Request bodies, within a bounded memory.
 //!
 //! The API server sends an object of up to 3 MiB twice, as it was and as it is to be. Almost all reviews are a hundredth
-//! of that. So there are two purses: one for the ordinary bodies, which is never touched by the large ones, and one for
-//! the large ones, which wait for each other.
+//! of that. So there are two purses: one for the ordinary bodies, which pay for what has come of them, and one for the
+//! large ones, which pay for all that is declared and so come one after the other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,10 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
+
+use super::purse::{Account, NoRoom, Purse};
 
 /// What the bodies of all requests may take together, and each of them.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,8 @@ pub struct BodyLimits {
     pub large_total: usize,
     /// The longest wait for room in a purse, then the answer is 503; the API server asks again after a second.
     pub room: Duration,
+    /// The time that each body has to arrive before it may be given up for others, with the same answer.
+    pub protected: Duration,
     /// The longest time for a body to arrive, then the answer is 408.
     pub arrival: Duration,
 }
@@ -37,8 +41,9 @@ impl Default for BodyLimits {
             body: 7 << 20,
             ordinary: 256 << 10,
             ordinary_total: 8 << 20,
-            large_total: 14 << 20,
-            room: Duration::from_secs(2),
+            large_total: 8 << 20,
+            room: Duration::from_secs(3),
+            protected: Duration::from_secs(1),
             arrival: Duration::from_secs(10),
         }
     }
@@ -60,7 +65,7 @@ pub enum Refused {
         limit: usize,
     },
     /// Other bodies take all the memory.
-    #[error("too many large bodies at once; try again")]
+    #[error("too many bodies at once; try again")]
     NoRoom,
     /// It didn't come in time.
     #[error("the body did not arrive within {seconds} s")]
@@ -102,15 +107,15 @@ pub struct Held {
     pub bytes: Bytes,
     /// Whether it is an ordinary one.
     pub size: Size,
-    _room: OwnedSemaphorePermit,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// The memory for bodies.
 #[derive(Debug)]
 pub struct Bodies {
     limits: BodyLimits,
-    ordinary: Arc<Semaphore>,
-    large: Arc<Semaphore>,
+    ordinary: Arc<Purse>,
+    large: Arc<Purse>,
 }
 
 impl Bodies {
@@ -118,49 +123,56 @@ impl Bodies {
     pub fn new(limits: BodyLimits) -> Bodies {
         Bodies {
             limits,
-            ordinary: Arc::new(Semaphore::new(limits.ordinary_total)),
-            large: Arc::new(Semaphore::new(limits.large_total)),
+            ordinary: Purse::new(limits.ordinary_total, limits.room, limits.protected),
+            large: Purse::new(limits.large_total, limits.room, limits.protected),
         }
     }
 
     /// Reads a request's body.
     ///
     /// # Errors
-    /// Why it is refused. What comes too large is taken off the line and thrown away first, within its time, so that the
-    /// client hears the answer instead of a broken connection.
+    /// Why it is refused. The rest of a refused body is still taken off the line, after the answer and for as long as a
+    /// body may take, so that a client that is busy sending gets to hear the answer instead of a broken connection.
     pub async fn read(&self, request: Request<Body>) -> Result<Held, Refused> {
-        let (head, body) = request.into_parts();
-        let declared = body.size_hint().exact();
-        // The answer to an untimely one is the same whatever else is wrong with it.
-        let within = timeout(self.limits.arrival, async {
-            if let Err(refused) = json(&head.headers) {
-                discard(body, self.limits.body).await;
-                return Err(refused);
-            }
-            if declared.is_some_and(|declared| declared > self.limits.body as u64) {
-                discard(body, 4 * self.limits.body).await;
-                return Err(Refused::TooLarge { limit: self.limits.body });
-            }
-            // Without a declared length, as large as can be. What is declared fits, as was just said.
-            let length = declared.and_then(|declared| usize::try_from(declared).ok()).unwrap_or(self.limits.body);
-            let (size, room) = self.room(length).await?;
-            Ok(Held { bytes: read(body, length, self.limits.body).await?, size, _room: room })
+        let (head, mut body) = request.into_parts();
+        let limits = self.limits;
+        let within = timeout(limits.arrival, async {
+            let read = self.read_in_time(&head.headers, &mut body).await;
+            (read, body)
         });
-        within.await.unwrap_or(Err(Refused::TooSlow { seconds: self.limits.arrival.as_secs() }))
+        match within.await {
+            Ok((Ok(held), _)) => Ok(held),
+            Ok((Err(refused), rest)) => {
+                tokio::spawn(timeout(limits.arrival, discard(rest, 4 * limits.body)));
+                Err(refused)
+            }
+            Err(_) => Err(Refused::TooSlow { seconds: limits.arrival.as_secs() }),
+        }
     }
 
-    /// Waits for room for so many bytes.
-    async fn room(&self, length: usize) -> Result<(Size, OwnedSemaphorePermit), Refused> {
-        let (size, purse) = match length <= self.limits.ordinary {
+    async fn read_in_time(&self, headers: &HeaderMap, body: &mut Body) -> Result<Held, Refused> {
+        json(headers)?;
+        let limit = self.limits.body;
+        // Without a declared length, as large as can be.
+        let declared = body.size_hint().exact().unwrap_or(limit as u64);
+        let expected = usize::try_from(declared).ok().filter(|declared| *declared <= limit);
+        let expected = expected.ok_or(Refused::TooLarge { limit })?;
+        let (size, purse) = match expected <= self.limits.ordinary {
             true => (Size::Ordinary, &self.ordinary),
             false => (Size::Large, &self.large),
         };
-        let permits = u32::try_from(length).map_err(|_| Refused::TooLarge { limit: self.limits.body })?;
-        match timeout(self.limits.room, purse.clone().acquire_many_owned(permits)).await {
-            Ok(Ok(room)) => Ok((size, room)),
-            // The purses are never closed; out of time is the only way here.
-            Ok(Err(_)) | Err(_) => Err(Refused::NoRoom),
+        let mut account = purse.open();
+        if size == Size::Large {
+            account.pay(expected).await?;
         }
+        let bytes = read(body, size, expected, limit, &mut account).await?;
+        Ok(Held { bytes, size, _room: account.arrived() })
+    }
+}
+
+impl From<NoRoom> for Refused {
+    fn from(NoRoom: NoRoom) -> Refused {
+        Refused::NoRoom
     }
 }
 
@@ -174,15 +186,29 @@ fn json(headers: &HeaderMap) -> Result<(), Refused> {
 }
 
 /// Reads all of a body. One that came in a single piece, as most do, is not copied.
-async fn read(mut body: Body, expected: usize, limit: usize) -> Result<Bytes, Refused> {
+async fn read(
+    body: &mut Body,
+    size: Size,
+    expected: usize,
+    limit: usize,
+    account: &mut Account,
+) -> Result<Bytes, Refused> {
     let mut first = Bytes::new();
     let mut pieces = Vec::new();
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            no_room = account.given_up() => return Err(no_room.into()),
+        };
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| Refused::Broken(crate::supervise::with_causes(&error)))?;
         let Ok(piece) = frame.into_data() else { continue };
         if first.len() + pieces.len() + piece.len() > limit {
-            discard(body, 4 * limit).await;
             return Err(Refused::TooLarge { limit });
+        }
+        if size == Size::Ordinary {
+            account.pay(piece.len()).await?;
         }
         if first.is_empty() && pieces.is_empty() {
             first = piece;

@@ -1,6 +1,7 @@
 //! The webhook's process: what it serves, and how it starts and ends.
 
 mod body;
+mod purse;
 mod routes;
 
 use std::convert::Infallible;
@@ -67,14 +68,14 @@ pub async fn run(options: WebhookOptions, shutdown: Shutdown) -> Result<(), Webh
     let reviewer = move |body: &[u8]| admission::review(body, &installation);
     let server = Server {
         name: "webhook",
-        listener: options.listen.listen().await?,
+        listener: options.listen.listen()?,
         transport: Transport::Tls(certificates.server_config()?),
         router: router(reviewer, BodyLimits::default(), webhook_metrics),
         limits,
         metrics: server_metrics,
         drain: drain.clone(),
     };
-    let health = health::server(options.health_listen, metrics, readiness, drain.stop.clone()).await?;
+    let health = health::server(options.health_listen, metrics, readiness, drain.stop.clone())?;
 
     let mut supervisor = Supervisor::new(shutdown.clone());
     supervisor.spawn("certificate", certificates.follow(tls::POLL, shutdown.clone()));

@@ -32,7 +32,8 @@ const SMALL: BodyLimits = BodyLimits {
     ordinary: 100,
     ordinary_total: 200,
     large_total: 1000,
-    room: Duration::from_secs(2),
+    room: Duration::from_secs(3),
+    protected: Duration::from_secs(1),
     arrival: Duration::from_secs(10),
 };
 
@@ -125,23 +126,61 @@ async fn a_body_that_never_comes_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_bodies_wait_for_each_other_and_never_for_long() {
+async fn large_bodies_wait_for_each_other() {
     let (router, metrics) = webhook();
     let (holder, first) = slow();
-    let first = tokio::spawn({
-        let router = router.clone();
-        async move { answer(&router, first).await }
-    });
+    let first = spawn(&router, first);
     tokio::task::yield_now().await;
-    // No room beside it for another large one, but for ordinary ones.
-    let (status, headers, _) = answer(&router, post(Body::from(vec![b' '; 500]))).await;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(headers[header::RETRY_AFTER], "1");
-    assert_eq!(metrics.admissions.of(AdmissionResult::Overloaded).get(), 1);
+    let second = spawn(&router, post(Body::from(vec![b' '; 500])));
+    // Ordinary ones don't wait for either.
     assert_eq!(answer(&router, post(Body::from(vec![b' '; 100]))).await.0, StatusCode::OK);
-    // Once it is through, there is.
     holder.send(Bytes::from(vec![b' '; 900])).expect("an open body");
     drop(holder);
     assert_eq!(first.await.expect("no panic").2, "900");
+    assert_eq!(second.await.expect("no panic").2, "500");
+    assert_eq!(metrics.admissions.of(AdmissionResult::Overloaded).get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stops_is_given_up_for_others() {
+    let (router, metrics) = webhook();
+    let start = tokio::time::Instant::now();
+    let (_holder, stopped) = slow();
+    let stopped = spawn(&router, stopped);
+    tokio::task::yield_now().await;
     assert_eq!(answer(&router, post(Body::from(vec![b' '; 500]))).await.2, "500");
+    let waited = start.elapsed();
+    assert!(waited >= SMALL.protected && waited < 2 * SMALL.protected, "{waited:?}");
+    let (status, headers, _) = stopped.await.expect("no panic");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(headers[header::RETRY_AFTER], "1");
+    assert_eq!(metrics.admissions.of(AdmissionResult::Overloaded).get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ordinary_bodies_pay_for_what_has_come() {
+    let metrics = Arc::new(WebhookMetrics::register(Metrics::new().registry()));
+    let router = router(echo, BodyLimits { body: 100, ..SMALL }, metrics);
+    // Ten that declare 100 bytes each, of which 200 may be there at a time, and have sent one.
+    let slow: Vec<_> = std::iter::repeat_with(slow).take(10).collect();
+    let (senders, requests): (Vec<_>, Vec<_>) = slow.into_iter().unzip();
+    let answers: Vec<_> = requests.into_iter().map(|request| spawn(&router, request)).collect();
+    for sender in &senders {
+        sender.send(Bytes::from_static(b"x")).expect("an open body");
+    }
+    tokio::task::yield_now().await;
+    let start = tokio::time::Instant::now();
+    assert_eq!(answer(&router, post(Body::from(vec![b' '; 100]))).await.2, "100");
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    drop(senders);
+    for answer in answers {
+        assert_eq!(answer.await.expect("no panic").2, "1");
+    }
+}
+
+type Answered = (StatusCode, HeaderMap, String);
+
+fn spawn(router: &Router, request: Request<Body>) -> tokio::task::JoinHandle<Answered> {
+    let router = router.clone();
+    tokio::spawn(async move { answer(&router, request).await })
 }

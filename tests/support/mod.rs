@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod files;
+pub mod https;
 pub mod webhook;
 pub mod workloads;
 

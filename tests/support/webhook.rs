@@ -36,6 +36,7 @@ impl Webhook {
             .arg(tls)
             .args(["--listen", &SocketAddr::new(host, port).to_string()])
             .args(["--health-listen", "127.0.0.1:0"])
+            .env("GLIBC_TUNABLES", tunables())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -123,6 +124,14 @@ impl Drop for Webhook {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// How the installation lets the webhook use memory.
+fn tunables() -> String {
+    let text = include_str!("../../deploy/webhook.yaml");
+    let after = text.split_once("name: GLIBC_TUNABLES\n").expect("the installation sets it").1;
+    let value = after.lines().next().and_then(|line| line.trim().strip_prefix("value: "));
+    value.expect("a value").to_owned()
 }
 
 /// The webhook's configuration from the installation, at another address.
