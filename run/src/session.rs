@@ -1,0 +1,202 @@
+//! The lock as a property of a database session: PostgreSQL's advisory lock, MySQL's and MariaDB's GET_LOCK.
+//!
+//! The server lets go of it when the session ends, however that happens, and at no other time: no clock is involved.
+//! Who waits asks again and again instead of waiting in the server. A statement that waits for an advisory lock holds a
+//! snapshot, and CREATE INDEX CONCURRENTLY waits for all snapshots: holder and waiters would wait for each other.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::failure::{Failure, Kind, POOLER};
+use crate::history::Run;
+use crate::place::{Attempt, Later, Pace, Place, Which};
+use crate::rows::Rows;
+use crate::sql::{Connection, Dialect, Session, TableName};
+use crate::target::Site;
+
+/// How the lock is polled and checked. The check is what shows the end of the session, so it is frequent: the command
+/// must be over before a successor starts (see [`crate::wrapper`]).
+const PACE: Pace = Pace {
+    poll: Duration::from_millis(200),
+    check: Duration::from_millis(200),
+    look: Duration::from_millis(1000),
+    watchdog: None,
+};
+
+/// MySQL can't be told to probe a silent client, so the session ends after [`MYSQL_SESSION`]'s 60 s of silence.
+const MYSQL_WATCHDOG: Duration = Duration::from_secs(40);
+
+/// A session that has the lock or wants it.
+pub(crate) struct SessionLock {
+    site: Site,
+    name: String,
+    rows: Rows,
+    connection: Option<Connection>,
+    /// The server's number for the session at the moment when the lock was taken.
+    holder: Option<i64>,
+}
+
+impl SessionLock {
+    pub(crate) fn new(site: Site, name: String, table: TableName) -> SessionLock {
+        let rows = Rows::new(table, name.clone(), Session::Own);
+        SessionLock { site, name, rows, connection: None, holder: None }
+    }
+
+    fn open(&mut self) -> Result<&mut Connection, Failure> {
+        self.connection.as_mut().ok_or_else(no_connection)
+    }
+
+    async fn reconnect(&mut self) -> Result<(), Failure> {
+        self.holder = None;
+        self.connection = None;
+        let mut connection = Connection::open(&self.site, Session::Own).await?;
+        if connection.dialect() == Dialect::Postgres {
+            connection.batch(POSTGRES_SESSION).await?;
+        } else {
+            connection.batch(MYSQL_SESSION).await?;
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    async fn take(&mut self) -> Result<Attempt, Failure> {
+        let name = self.name.clone();
+        let connection = self.open()?;
+        // On a replica there is a lock too, which excludes nobody on the primary.
+        let (read_only, free, holder) = match connection.dialect() {
+            Dialect::Postgres => {
+                let key = i64::from_be_bytes(digest(&name)[..8].try_into().unwrap_or_default());
+                let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN 2 WHEN pg_try_advisory_lock(?) THEN 1 ELSE 0 END::bigint";
+                let got = connection.number(sql, &[key.into()]).await?;
+                (got == Some(2), got == Some(1), SESSION_POSTGRES)
+            }
+            _ => {
+                let name = mysql_name(&name);
+                let sql = "SELECT CASE WHEN @@global.read_only THEN 2 ELSE GET_LOCK(CONCAT(?, MD5(COALESCE(DATABASE(), ''))), 0) END";
+                let got = connection.number(sql, &[name.as_str().into()]).await?;
+                (got == Some(2), got == Some(1), SESSION_MYSQL)
+            }
+        };
+        if read_only {
+            return Err(Failure::new(
+                Kind::Unwritable,
+                "the server is a read-only replica, where a lock excludes nobody: use the primary",
+            ));
+        }
+        if !free {
+            return Ok(Attempt::Busy);
+        }
+        let holder = connection.number(holder, &[]).await?;
+        self.holder = holder;
+        Ok(Attempt::Taken)
+    }
+
+    async fn look(&mut self) -> Result<(), Failure> {
+        let expected = self.holder;
+        let connection = self.open()?;
+        let sql = if connection.dialect() == Dialect::Postgres { SESSION_POSTGRES } else { SESSION_MYSQL };
+        match connection.number(sql, &[]).await? {
+            session if session.is_some() && session == expected => Ok(()),
+            _ => Err(Failure::new(Kind::Lost, POOLER)),
+        }
+    }
+
+    async fn release(&mut self) -> Result<(), Failure> {
+        // The end of the session is the end of the lock, and certain; a statement might be refused.
+        self.holder = None;
+        if let Some(connection) = self.connection.take() {
+            connection.close().await;
+        }
+        Ok(())
+    }
+}
+
+const SESSION_POSTGRES: &str = "SELECT pg_backend_pid()::bigint";
+const SESSION_MYSQL: &str = "SELECT CAST(CONNECTION_ID() AS SIGNED)";
+
+/// The session must outlast any silence, and the server must notice a client that is gone, but not before the client
+/// has noticed it itself and ended its command: 15 + 3 × 5 s. The settings that a server does not have are left out.
+const POSTGRES_SESSION: &str = "SELECT set_config(name, CASE name WHEN 'tcp_keepalives_idle' THEN '15' \
+     WHEN 'tcp_keepalives_interval' THEN '5' WHEN 'tcp_keepalives_count' THEN '3' ELSE '0' END, false) \
+     FROM pg_settings WHERE name IN ('tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', \
+     'idle_session_timeout', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')";
+
+/// As above. The checks are what keeps the session from being silent for so long.
+const MYSQL_SESSION: &str = "SET SESSION wait_timeout = 60, SESSION net_read_timeout = 60";
+
+fn digest(name: &str) -> [u8; 32] {
+    Sha256::digest(format!("migration-gate run\0{name}")).into()
+}
+
+/// GET_LOCK's names are the server's, not the database's, and at most 64 characters long: the database's name follows
+/// as 32 hex digits.
+fn mysql_name(name: &str) -> String {
+    let hex: String = digest(name)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("migration-gate:{hex}")
+}
+
+impl Place for SessionLock {
+    fn pace(&self) -> Pace {
+        match self.site {
+            Site::MySql(_) => Pace { watchdog: Some(MYSQL_WATCHDOG), ..PACE },
+            _ => PACE,
+        }
+    }
+
+    fn connect(&mut self) -> Later<'_, ()> {
+        Box::pin(self.reconnect())
+    }
+
+    fn try_lock(&mut self) -> Later<'_, Attempt> {
+        Box::pin(self.take())
+    }
+
+    fn check(&mut self) -> Later<'_, ()> {
+        Box::pin(self.look())
+    }
+
+    fn unlock(&mut self) -> Later<'_, ()> {
+        Box::pin(self.release())
+    }
+
+    fn runs<'a>(&'a mut self, which: Which<'a>) -> Later<'a, Vec<Run>> {
+        Box::pin(async move {
+            let connection = self.connection.as_mut().ok_or_else(no_connection)?;
+            self.rows.list(connection, which).await
+        })
+    }
+
+    fn prepare(&mut self) -> Later<'_, ()> {
+        Box::pin(async move {
+            let connection = self.connection.as_mut().ok_or_else(no_connection)?;
+            self.rows.prepare(connection).await
+        })
+    }
+
+    fn begin<'a>(&'a mut self, run: &'a mut Run) -> Later<'a, ()> {
+        Box::pin(async move {
+            let connection = self.connection.as_mut().ok_or_else(no_connection)?;
+            self.rows.begin(connection, run).await
+        })
+    }
+
+    fn finish<'a>(&'a mut self, run: &'a Run) -> Later<'a, ()> {
+        Box::pin(async move {
+            let connection = self.connection.as_mut().ok_or_else(no_connection)?;
+            self.rows.finish(connection, run).await
+        })
+    }
+
+    fn forget<'a>(&'a mut self, key: &'a str) -> Later<'a, u64> {
+        Box::pin(async move {
+            let connection = self.connection.as_mut().ok_or_else(no_connection)?;
+            self.rows.forget(connection, key).await
+        })
+    }
+}
+
+/// Nothing was connected yet, or it is broken.
+pub(crate) fn no_connection() -> Failure {
+    Failure::new(Kind::Unreachable, "there is no connection")
+}
