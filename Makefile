@@ -8,7 +8,7 @@ CLUSTER ?= dev
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop image crd test test-unit test-api test-node demo bench-node bench cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop image crd test test-unit test-api test-node test-run test-run-long demo bench-node bench bench-run cluster-up cluster-down fmt lint clean
 
 binaries: program agent
 
@@ -26,12 +26,18 @@ image: binaries
 	  /bin/migration-gate=target/$(TARGET)/release/migration-gate \
 	  /migration-gate-agent=target/$(TARGET)/agent/migration-gate-agent
 
-test: lint test-unit test-api test-node
+test: lint test-unit test-run test-api test-node
 
 test-unit:
 	cargo test --workspace --lib --bins
 	cargo test --test agent -- --test-threads=8
 	cargo test --test transport
+
+test-run:
+	cargo test --test run
+
+test-run-long:
+	MIGRATION_GATE_LONG=1 cargo test --test run vanished -- --nocapture --test-threads 1
 
 test-api:
 	cargo test -p testcluster --test api
@@ -52,6 +58,9 @@ bench-node: image shop
 
 bench:
 	cargo bench
+
+bench-run:
+	MIGRATION_GATE_LONG=1 cargo test --release --test run figures -- --nocapture
 
 cluster-up: image
 	$(TESTCLUSTER) up --name $(CLUSTER) --cert-manager

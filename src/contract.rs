@@ -72,6 +72,9 @@ pub mod annotation {
     /// On a pod template: what injection wrote and what it replaced, for taking it out again.
     pub const INJECTED: &str = "migration-gate.dev/injected";
 
+    /// On a Lease that `migration-gate run` locks: what was run under it, as JSON.
+    pub const RUNS: &str = "migration-gate.dev/runs";
+
     /// On a pod: the keys, separated by commas, of the annotations below that came with a signal and go with it.
     pub const GUARDS: &str = "migration-gate.dev/guards";
     /// Kubernetes': a pod with a higher cost is deleted later in a scale-down.

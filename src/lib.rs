@@ -14,6 +14,7 @@ pub mod group;
 pub mod health;
 pub mod metrics;
 pub mod migration;
+pub mod run;
 pub mod server;
 pub mod settings;
 pub mod supervise;

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         }
     };
     match arguments.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("migration-gate: {failure}");
             failure.exit.into()

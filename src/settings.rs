@@ -13,7 +13,7 @@ use crate::contract::{DOMAIN, annotation};
 use crate::group::{GROUP_NAME_RULE, GroupName};
 
 mod address;
-mod duration;
+pub(crate) mod duration;
 mod words;
 
 pub use address::Address;
@@ -267,7 +267,8 @@ fn unknown(key: &str, value: &str) -> SettingsError {
     }
 }
 
-fn command(value: &str) -> Result<Vec<String>, String> {
+/// Reads a command: a JSON array, or one line of shell words.
+pub(crate) fn command(value: &str) -> Result<Vec<String>, String> {
     if !value.trim_start().starts_with('[') {
         return words::split(value).map_err(|e| e.to_string());
     }

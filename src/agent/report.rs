@@ -34,6 +34,12 @@ impl Tail {
         self.push(sentence.as_bytes());
         self.push(b"\n");
     }
+
+    /// As many of the last lines as fit into so many bytes, safe to print and to keep as a string.
+    pub fn last(&self, room: usize) -> String {
+        let text = harmless(&self.bytes[self.bytes.len().saturating_sub(KEPT)..]);
+        last_lines(text.trim_end(), room).to_owned()
+    }
 }
 
 /// The message: the report on one line of at most [`VERDICT_BYTES`], then as many of the last lines of output as
@@ -42,8 +48,7 @@ pub fn compose(report: &Report, tail: &Tail) -> String {
     let mut message = serde_json::to_string(report).expect("strings and numbers always serialise");
     debug_assert!(message.len() < VERDICT_BYTES, "only a pod UID of absurd length could do that");
     message.push('\n');
-    let text = harmless(&tail.bytes[tail.bytes.len().saturating_sub(KEPT)..]);
-    message.push_str(last_lines(text.trim_end(), MESSAGE_BYTES.saturating_sub(message.len() + 1)));
+    message.push_str(&tail.last(MESSAGE_BYTES.saturating_sub(message.len() + 1)));
     if !message.ends_with('\n') {
         message.push('\n');
     }

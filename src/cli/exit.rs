@@ -20,6 +20,14 @@ pub enum Exit {
     Software,
     /// The operating system refused something (EX_OSERR).
     System,
+    /// Something can't be written that must be before anything is done (EX_CANTCREAT).
+    CannotCreate,
+    /// What was done could not be recorded (EX_IOERR).
+    Unrecorded,
+    /// The same may succeed if it is tried again (EX_TEMPFAIL).
+    Temporary,
+    /// A password is wrong or a right is missing (EX_NOPERM).
+    NoPermission,
     /// A file that belongs to the installation is missing or unfit, as the certificate (EX_CONFIG).
     Config,
 }
@@ -34,7 +42,13 @@ Exit codes:
   69  an address or a service that is needed is not to be had
   70  a part of the program ended that never should
   71  the operating system refused something
-  78  a file of the installation is missing or unfit, such as the certificate";
+  73  `run`: the history can't be written, so nothing was run
+  74  `run`: the command succeeded, but that could not be recorded
+  75  `run`: the lock was not free in time, or it was lost and the command was ended
+  77  `run`: a password is wrong or a right is missing
+  78  a file of the installation is missing or unfit, such as the certificate
+`run` passes on the code of a command that failed, or 128 and the number of the signal that ended it; 127 and 126 as of
+a shell: the command was not found, or can't be executed.";
 
 impl Exit {
     /// The number.
@@ -46,6 +60,10 @@ impl Exit {
             Exit::Unavailable => 69,
             Exit::Software => 70,
             Exit::System => 71,
+            Exit::CannotCreate => 73,
+            Exit::Unrecorded => 74,
+            Exit::Temporary => 75,
+            Exit::NoPermission => 77,
             Exit::Config => 78,
         }
     }

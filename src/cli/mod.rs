@@ -6,11 +6,15 @@
 mod controller;
 mod crd;
 mod exit;
+mod guard;
 mod inject;
 mod installation;
 mod lint;
 mod manifests;
+mod run;
 mod webhook;
+
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -37,8 +41,14 @@ enum Command {
     Inject(inject::InjectArguments),
     /// Explain what would happen to manifests, and fail if a workload would be refused
     Lint(lint::LintArguments),
+    /// Run a command once among many starters, under a lock in a database, a file or a cluster
+    Run(Box<run::RunArguments>),
     /// Print the CustomResourceDefinition of MigrationGate as YAML
     Crd(crd::CrdArguments),
+    #[command(hide = true)]
+    Guard(guard::GuardArguments),
+    #[command(hide = true)]
+    GuardExec(guard::GuardExecArguments),
 }
 
 /// What every long-running role takes.
@@ -53,18 +63,22 @@ struct LogArguments {
 }
 
 impl Arguments {
-    /// Plays the role that the arguments ask for, until it ends.
+    /// Plays the role that the arguments ask for, until it ends; returns the exit code, which is 0 but for `run`.
     ///
     /// # Errors
     /// Why it failed, with the exit code that says so to scripts.
-    pub fn run(self) -> Result<(), Failure> {
-        match self.command {
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        let done = match self.command {
             Command::Webhook(arguments) => arguments.run(),
             Command::Controller(arguments) => arguments.run(),
             Command::Inject(arguments) => arguments.run(),
             Command::Lint(arguments) => arguments.run(),
             Command::Crd(arguments) => arguments.run(),
-        }
+            Command::Run(arguments) => return arguments.run(),
+            Command::Guard(arguments) => arguments.run(),
+            Command::GuardExec(arguments) => return Ok(arguments.run()),
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 

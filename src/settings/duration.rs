@@ -9,7 +9,7 @@ const MAX_SECONDS: u64 = 8760 * 3600;
 ///
 /// # Errors
 /// What is wrong with the text, for people.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let mut seconds = 0u64;
     let mut rest = text;
     let mut units = [('h', 3600), ('m', 60), ('s', 1)].into_iter();
