@@ -8,7 +8,7 @@ CLUSTER ?= dev
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop image crd test test-unit test-api test-node test-run test-run-long demo bench-node bench bench-run cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop image crd test test-unit test-api test-node test-long test-run test-run-long demo bench-node bench bench-run cluster-up cluster-down fmt lint clean
 
 binaries: program agent
 
@@ -49,6 +49,9 @@ crd:
 test-node: image shop
 	cargo test -p testcluster --test node -- --test-threads 1
 	cargo test -p demo --tests -- --test-threads 1
+
+test-long:
+	ROTATIONS=200 RESTARTS=100 cargo test --test rotation_api -- --nocapture
 
 demo: image shop
 	cargo run --quiet -p demo
