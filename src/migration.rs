@@ -92,7 +92,7 @@ pub enum OverrideAction {
 }
 
 /// What the controller recorded. Every write of it is a compare-and-swap on the object's resourceVersion.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(oldSelf.lastAttempt) || (has(self.lastAttempt) && self.lastAttempt >= oldSelf.lastAttempt)").message("attempt numbers are never reused"),

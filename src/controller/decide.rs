@@ -14,7 +14,7 @@ use crate::migration::{Active, MigrationGateStatus};
 
 use super::evidence::{self, Evidence, NodeDeletion, Question};
 use super::record;
-use super::snapshot::{AgentState, Guards, Pod, PodPhase, Record, RecordView, Snapshot, Unreadable, Workload};
+use super::snapshot::{AgentState, Asked, Guards, Pod, PodPhase, Record, RecordView, Snapshot, Unreadable, Workload};
 use super::standing::{self, Stall, Standing};
 
 /// What is to be done, in this order.
@@ -145,7 +145,10 @@ fn in_a_dying_namespace(snapshot: &Snapshot, rules: Rules, now: Timestamp) -> Ve
 
 /// A record that says nothing may be new, or may have replaced one that was lost: its pods know.
 fn first_status(record: &Record, snapshot: &Snapshot, now: Timestamp) -> Action {
-    let Some(pods) = &snapshot.live.pods else { return Action::Look(Question::Pods) };
+    let asked = Some(Asked::Pods(record.uid.clone()));
+    let Some(pods) = snapshot.live.pods.as_ref().filter(|_| snapshot.live.asked == asked) else {
+        return Action::Look(Question::Pods);
+    };
     let mut status = record::rebuilt(pods, snapshot, now);
     standing::describe(&mut status, snapshot, &None, now);
     Action::WriteStatus(record.at(), Box::new(status))
@@ -238,7 +241,12 @@ impl Group<'_> {
         let as_ordered = next.active.clone().unwrap_or_else(|| active.clone());
         match evidence::weigh(&as_ordered, self.snapshot, self.rules.node_deletion) {
             Evidence::Ended(ending) => record::end(next, active, &ending, self.now),
-            Evidence::Ask(question) => self.decision.actions.push(Action::Look(question)),
+            Evidence::Ask(question) => {
+                self.decision.actions.push(Action::Look(question));
+                // Until the answer is there, what the last one led to still holds: a record that is rewritten with
+                // each question and each answer would never come to rest.
+                *stall = stall.take().or_else(|| standing::unaccounted(self.status));
+            }
             Evidence::Fence(pod) => {
                 let fence = Settlement::fence(active.attempt);
                 // The order behind a fence is recorded before it acts.

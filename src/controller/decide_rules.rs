@@ -10,11 +10,13 @@ use crate::settings::Policy;
 
 use super::decide::{Action, Decision, Hold, decide};
 use super::evidence::Question;
-use super::snapshot::{AgentState, Found, Guards, Node, Pod, PodPhase, Record, RecordView, Snapshot, Workload};
+use super::snapshot::{
+    AgentState, Asked, Found, Guards, Live, Node, Pod, PodPhase, Record, RecordView, Snapshot, Workload,
+};
 use super::standing::INTERRUPTIONS_CAP;
 use super::testing::{
-    FP, OLD_FP, RULES, active, at, decided, group, marked, node, open, owner, pod, policy, record, runner, running,
-    settled_record, silence, succeeded, uid, verdict, workload, written,
+    FP, OLD_FP, RULES, active, asked, at, decided, group, marked, node, open, owner, pod, policy, record, runner,
+    running, settled_record, silence, succeeded, uid, verdict, workload, written,
 };
 
 fn empty() -> MigrationGateStatus {
@@ -449,6 +451,9 @@ fn a_missing_record_is_made_and_an_empty_one_rebuilt_from_fresh_pods() {
     assert_eq!(decided(&snapshot).actions, [Action::Look(Question::Pods)], "the cache may not know of a signal yet");
     let passed = Pod { fingerprint: OLD_FP.to_owned(), ..open("c") };
     snapshot.live.pods = Some(vec![runner("a", 3), marked("b", 7), passed]);
+    snapshot.live.asked = Some(Asked::Pods("uid-of-another-record".to_owned()));
+    assert_eq!(decided(&snapshot).actions, [Action::Look(Question::Pods)], "they were asked for another record");
+    snapshot.live.asked = Some(Asked::Pods("uid-of-record".to_owned()));
     let decision = decided(&snapshot);
     let status = written(&decision).expect("the first status");
     let active = status.active.as_ref().expect("somebody may run");
@@ -523,8 +528,23 @@ fn a_workload_that_is_being_deleted_elects_no_more() {
 fn live_answers_go_before_the_cache() {
     let mut snapshot = group(running("a", 3), vec![]);
     assert_eq!(settled_record(&mut snapshot).actions, [Action::Look(Question::Runner)]);
+    snapshot.live.asked = asked("a", 3);
     snapshot.live.runner =
         Some(Found::Here(Pod { agent: AgentState::Exited(verdict("a", 3, Outcome::Succeeded)), ..runner("a", 3) }));
     let decision = decided(&snapshot);
     assert!(written(&decision).is_some_and(|status| status.has_succeeded(FP)));
+}
+
+#[test]
+fn a_question_leaves_the_record_as_the_last_answer_left_it() {
+    // The pod was stripped of its finalizer and is gone: held, and asked for again with each decision.
+    let mut snapshot = group(running("a", 3), vec![]);
+    settled_record(&mut snapshot);
+    snapshot.live = Live { asked: asked("a", 3), runner: Some(Found::Gone), ..Live::default() };
+    let held = written(&decided(&snapshot)).expect("a record that says so").clone();
+    assert!(super::standing::unaccounted(&held).is_some());
+    *snapshot.status_mut() = held;
+    assert_eq!(decided(&snapshot).actions, [], "the answer says nothing new");
+    snapshot.live = Live::default();
+    assert_eq!(decided(&snapshot).actions, [Action::Look(Question::Runner)], "the question alone changes nothing");
 }

@@ -4,12 +4,13 @@
 //! timestamp, a Failed written by the pod garbage collector, a terminated container in a pod that may restart it, an
 //! expired Lease: in each of these cases the process may be alive.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::contract::{Outcome, Report, Verdict};
 use crate::migration::{Active, AttemptOutcome};
 
-use super::snapshot::{AgentState, Found, Pod, PodPhase, Snapshot};
+use super::snapshot::{AgentState, Asked, Found, Live, Node, Pod, PodPhase, Snapshot};
 
 /// How long a node's Lease must have been seen unchanged before an out-of-service taint is believed: the grace period
 /// after which Kubernetes itself calls a node unreachable (kube-controller-manager, --node-monitor-grace-period).
@@ -66,88 +67,142 @@ pub enum Question {
 
 /// Weighs what is known about the active attempt.
 pub fn weigh(active: &Active, snapshot: &Snapshot, trust: NodeDeletion) -> Evidence {
-    let pod = match &snapshot.live.runner {
+    let live = answers(active, snapshot);
+    let pod = match &live.runner {
         Some(Found::Here(pod)) => Some(pod),
         Some(Found::Gone) => None,
         None => snapshot.pod(&active.pod_uid),
     };
+    let case = Case { active, nodes: &snapshot.nodes, live, trust };
     match pod {
-        Some(pod) => of_pod(active, pod, snapshot, trust),
-        None if snapshot.live.runner.is_none() => Evidence::Ask(Question::Runner),
-        None => of_absence(active, snapshot, trust),
+        Some(pod) => case.of_pod(pod),
+        None if live.runner.is_none() => Evidence::Ask(Question::Runner),
+        None => case.of_absence(),
     }
 }
 
-fn of_pod(active: &Active, pod: &Pod, snapshot: &Snapshot, trust: NodeDeletion) -> Evidence {
-    if let Some((Report::Verdict(verdict), exit)) = pod.report(active.attempt) {
-        return Evidence::Ended(Ending {
-            outcome: classify(verdict.outcome, pod),
-            verdict: Some(verdict.clone()),
-            tail: exit.tail.clone(),
-            basis: None,
-        });
-    }
-    // Only a fence writes the mark of an attempt that is still active.
-    if pod.settled_attempt().is_some_and(|attempt| attempt >= active.attempt) {
-        return ended(AttemptOutcome::Interrupted, "the pod was fenced off");
-    }
-    if active.confirmed_dead {
-        return Evidence::Fence(Box::new(pod.clone()));
-    }
-    match (pod.phase, &pod.agent) {
-        (PodPhase::Ended, AgentState::Exited(exit)) if exit.real && exit.out_of_memory => {
+/// The answers about this very attempt. Those about another, which was active when the question was asked, say nothing.
+fn answers<'a>(active: &Active, snapshot: &'a Snapshot) -> &'a Live {
+    const NONE: &Live = &Live { asked: None, runner: None, node: None, pods: None };
+    if snapshot.live.asked == Some(Asked::about(active)) { &snapshot.live } else { NONE }
+}
+
+/// An attempt and what there is to judge it by.
+struct Case<'a> {
+    active: &'a Active,
+    nodes: &'a BTreeMap<String, Node>,
+    live: &'a Live,
+    trust: NodeDeletion,
+}
+
+impl Case<'_> {
+    fn of_pod(&self, pod: &Pod) -> Evidence {
+        let active = self.active;
+        if let Some((Report::Verdict(verdict), exit)) = pod.report(active.attempt) {
             return Evidence::Ended(Ending {
-                outcome: AttemptOutcome::Failed,
-                verdict: None,
+                outcome: classify(verdict.outcome, pod),
+                verdict: Some(verdict.clone()),
                 tail: exit.tail.clone(),
-                basis: Some("the container ran out of memory"),
+                basis: None,
             });
         }
-        (PodPhase::Ended, AgentState::Exited(exit)) if exit.real => {
-            return ended(AttemptOutcome::Interrupted, "the pod ended without a verdict");
+        // Only a fence writes the mark of an attempt that is still active.
+        if pod.settled_attempt().is_some_and(|attempt| attempt >= active.attempt) {
+            return ended(AttemptOutcome::Interrupted, "the pod was fenced off");
         }
-        _ => {}
+        if active.confirmed_dead {
+            return Evidence::Fence(Box::new(pod.clone()));
+        }
+        match (pod.phase, &pod.agent) {
+            (PodPhase::Ended, AgentState::Exited(exit)) if exit.real && exit.out_of_memory => {
+                return Evidence::Ended(Ending {
+                    outcome: AttemptOutcome::Failed,
+                    verdict: None,
+                    tail: exit.tail.clone(),
+                    basis: Some("the container ran out of memory"),
+                });
+            }
+            (PodPhase::Ended, AgentState::Exited(exit)) if exit.real => {
+                return ended(AttemptOutcome::Interrupted, "the pod ended without a verdict");
+            }
+            _ => {}
+        }
+        if pod.deleting && !pod.held && active.signalled_at.is_none() {
+            // A finalizer can't be added to a terminating pod, and the signal comes in the same patch: it never will.
+            return match self.live.runner {
+                Some(_) => ended(AttemptOutcome::NotStarted, "the pod was deleted before it was signalled"),
+                None => Evidence::Ask(Question::Runner),
+            };
+        }
+        match self.of_node() {
+            NodeSays::Dead(_) => Evidence::Fence(Box::new(pod.clone())),
+            NodeSays::Ask => Evidence::Ask(Question::RunnerAndNode),
+            NodeSays::NotYet(wait) => Evidence::Runs(Some(wait)),
+            NodeSays::Nothing => match pod.phase {
+                PodPhase::Ended => Evidence::Held(format!(
+                    "pod {} ended, but nothing shows that attempt {} did: its container has neither a verdict nor an ID",
+                    pod.name, active.attempt
+                )),
+                PodPhase::Collected => Evidence::Held(format!(
+                    "pod {} was declared failed by the garbage collector, which does not prove that attempt {} is over",
+                    pod.name, active.attempt
+                )),
+                // The kubelet went on to the app, so it takes the init containers for done; it may have made that up.
+                PodPhase::Running if matches!(pod.agent, AgentState::Exited(_)) => Evidence::Held(format!(
+                    "pod {} went on to its containers, but nothing shows how attempt {} ended: its container has no verdict",
+                    pod.name, active.attempt
+                )),
+                PodPhase::Pending | PodPhase::Running => Evidence::Runs(None),
+            },
+        }
     }
-    if pod.deleting && !pod.held && active.signalled_at.is_none() {
-        // A finalizer can't be added to a terminating pod, and the signal comes in the same patch: it never will.
-        return match snapshot.live.runner {
-            Some(_) => ended(AttemptOutcome::NotStarted, "the pod was deleted before it was signalled"),
-            None => Evidence::Ask(Question::Runner),
-        };
-    }
-    match of_node(active, snapshot, trust) {
-        NodeSays::Dead(_) => Evidence::Fence(Box::new(pod.clone())),
-        NodeSays::Ask => Evidence::Ask(Question::RunnerAndNode),
-        NodeSays::NotYet(wait) => Evidence::Runs(Some(wait)),
-        NodeSays::Nothing => match pod.phase {
-            PodPhase::Ended => Evidence::Held(format!(
-                "pod {} ended, but nothing shows that attempt {} did: its container has neither a verdict nor an ID",
-                pod.name, active.attempt
-            )),
-            PodPhase::Collected => Evidence::Held(format!(
-                "pod {} was declared failed by the garbage collector, which does not prove that attempt {} is over",
-                pod.name, active.attempt
-            )),
-            PodPhase::Pending | PodPhase::Running => Evidence::Runs(None),
-        },
-    }
-}
 
-fn of_absence(active: &Active, snapshot: &Snapshot, trust: NodeDeletion) -> Evidence {
-    if active.signalled_at.is_none() {
-        return ended(AttemptOutcome::NotStarted, "the pod was gone before it was signalled");
+    fn of_absence(&self) -> Evidence {
+        let active = self.active;
+        if active.signalled_at.is_none() {
+            return ended(AttemptOutcome::NotStarted, "the pod was gone before it was signalled");
+        }
+        if active.confirmed_dead {
+            return ended(AttemptOutcome::Interrupted, "an operator confirmed that it is dead");
+        }
+        match self.of_node() {
+            NodeSays::Dead(basis) => ended(AttemptOutcome::Interrupted, basis),
+            NodeSays::Ask => Evidence::Ask(Question::RunnerAndNode),
+            NodeSays::NotYet(wait) => Evidence::Runs(Some(wait)),
+            NodeSays::Nothing => Evidence::Held(format!(
+                "pod {} of attempt {} is gone without a report: somebody removed its finalizer",
+                active.pod_name, active.attempt
+            )),
+        }
     }
-    if active.confirmed_dead {
-        return ended(AttemptOutcome::Interrupted, "an operator confirmed that it is dead");
-    }
-    match of_node(active, snapshot, trust) {
-        NodeSays::Dead(basis) => ended(AttemptOutcome::Interrupted, basis),
-        NodeSays::Ask => Evidence::Ask(Question::RunnerAndNode),
-        NodeSays::NotYet(wait) => Evidence::Runs(Some(wait)),
-        NodeSays::Nothing => Evidence::Held(format!(
-            "pod {} of attempt {} is gone without a report: somebody removed its finalizer",
-            active.pod_name, active.attempt
-        )),
+
+    /// The cache only raises the question; the answer is always live.
+    fn of_node(&self) -> NodeSays {
+        let (active, trust) = (self.active, self.trust);
+        let Some(name) = &active.node_name else { return NodeSays::Nothing };
+        let another = |uid: &str| active.node_uid.as_deref().is_some_and(|known| known != uid);
+        let Some(live) = &self.live.node else {
+            let suspicious = match self.nodes.get(name) {
+                None => trust == NodeDeletion::Proves,
+                Some(node) => {
+                    (node.out_of_service && !node.ready) || (another(&node.uid) && trust == NodeDeletion::Proves)
+                }
+            };
+            return if suspicious { NodeSays::Ask } else { NodeSays::Nothing };
+        };
+        match live {
+            Found::Gone if trust == NodeDeletion::Proves => NodeSays::Dead("its node was deleted"),
+            Found::Here(live) if another(&live.node.uid) && trust == NodeDeletion::Proves => {
+                NodeSays::Dead("its node was deleted, and another took its name")
+            }
+            Found::Here(live) if live.node.out_of_service && !live.node.ready => {
+                match NODE_SILENCE.checked_sub(live.silent_for) {
+                    None | Some(Duration::ZERO) => NodeSays::Dead("its node was taken out of service"),
+                    Some(rest) => NodeSays::NotYet(rest),
+                }
+            }
+            _ => NodeSays::Nothing,
+        }
     }
 }
 
@@ -156,32 +211,6 @@ enum NodeSays {
     Ask,
     NotYet(Duration),
     Nothing,
-}
-
-/// The cache only raises the question; the answer is always live.
-fn of_node(active: &Active, snapshot: &Snapshot, trust: NodeDeletion) -> NodeSays {
-    let Some(name) = &active.node_name else { return NodeSays::Nothing };
-    let another = |uid: &str| active.node_uid.as_deref().is_some_and(|known| known != uid);
-    let Some(live) = &snapshot.live.node else {
-        let suspicious = match snapshot.nodes.get(name) {
-            None => trust == NodeDeletion::Proves,
-            Some(node) => (node.out_of_service && !node.ready) || (another(&node.uid) && trust == NodeDeletion::Proves),
-        };
-        return if suspicious { NodeSays::Ask } else { NodeSays::Nothing };
-    };
-    match live {
-        Found::Gone if trust == NodeDeletion::Proves => NodeSays::Dead("its node was deleted"),
-        Found::Here(live) if another(&live.node.uid) && trust == NodeDeletion::Proves => {
-            NodeSays::Dead("its node was deleted, and another took its name")
-        }
-        Found::Here(live) if live.node.out_of_service && !live.node.ready => {
-            match NODE_SILENCE.checked_sub(live.silent_for) {
-                None | Some(Duration::ZERO) => NodeSays::Dead("its node was taken out of service"),
-                Some(rest) => NodeSays::NotYet(rest),
-            }
-        }
-        _ => NodeSays::Nothing,
-    }
 }
 
 /// An agent that was asked to stop in a pod that lives on didn't meet a disruption: it, or its command, crashed.

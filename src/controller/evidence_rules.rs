@@ -5,7 +5,7 @@ use crate::migration::AttemptOutcome;
 
 use super::evidence::{Evidence, NODE_SILENCE, NodeDeletion, Question, weigh};
 use super::snapshot::{AgentState, Exit, Found, Live, LiveNode, Node, Pod, PodPhase, Snapshot};
-use super::testing::{LONG, active, group, marked, node, pod, runner, running, silence, uid, verdict};
+use super::testing::{LONG, active, asked, group, marked, node, pod, runner, running, silence, uid, verdict};
 
 fn weighed(pods: Vec<Pod>, bend: impl FnOnce(&mut Snapshot)) -> Evidence {
     let mut snapshot = group(running("a", 3), pods);
@@ -90,11 +90,13 @@ fn what_the_garbage_collector_wrote_proves_nothing() {
 #[test]
 fn a_missing_pod_is_asked_for_before_it_is_believed() {
     assert_eq!(weighed(vec![], |_| {}), Evidence::Ask(Question::Runner));
-    let gone = |snapshot: &mut Snapshot| snapshot.live.runner = Some(Found::Gone);
+    let gone = |snapshot: &mut Snapshot| {
+        snapshot.live = Live { asked: asked("a", 3), runner: Some(Found::Gone), ..Live::default() };
+    };
     assert!(matches!(weighed(vec![], gone), Evidence::Held(_)), "it was signalled, so it may run");
 
     let mut snapshot = group(running("a", 3), vec![]);
-    snapshot.live.runner = Some(Found::Gone);
+    snapshot.live = Live { asked: asked("a", 3), runner: Some(Found::Gone), ..Live::default() };
     let unsignalled = crate::migration::Active { signalled_at: None, ..active("a", 3) };
     assert_eq!(outcome(&weigh(&unsignalled, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::NotStarted));
 }
@@ -105,10 +107,14 @@ fn a_deleted_pod_without_our_finalizer_was_never_signalled() {
     let mut snapshot = group(running("a", 3), vec![deleting.clone()]);
     let unsignalled = crate::migration::Active { signalled_at: None, ..active("a", 3) };
     assert_eq!(weigh(&unsignalled, &snapshot, NodeDeletion::Proves), Evidence::Ask(Question::Runner));
-    snapshot.live.runner = Some(Found::Here(deleting.clone()));
+    snapshot.live = Live { asked: asked("a", 3), runner: Some(Found::Here(deleting.clone())), ..Live::default() };
     assert_eq!(outcome(&weigh(&unsignalled, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::NotStarted));
     assert_eq!(weigh(&active("a", 3), &snapshot, NodeDeletion::Proves), Evidence::Runs(None), "it was signalled");
-    snapshot.live.runner = Some(Found::Here(Pod { deleting: true, ..runner("a", 3) }));
+    snapshot.live = Live {
+        asked: asked("a", 3),
+        runner: Some(Found::Here(Pod { deleting: true, ..runner("a", 3) })),
+        ..Live::default()
+    };
     assert_eq!(weigh(&unsignalled, &snapshot, NodeDeletion::Proves), Evidence::Runs(None), "the finalizer is there");
 }
 
@@ -120,12 +126,13 @@ fn live_node(node: Node, silent_for: std::time::Duration) -> Option<Found<LiveNo
 fn a_deleted_node_is_asked_for_and_fenced_off_before_it_counts() {
     let no_node = |snapshot: &mut Snapshot| snapshot.nodes.clear();
     assert_eq!(weighed(vec![runner("a", 3)], no_node), Evidence::Ask(Question::RunnerAndNode));
-    let live = Live { runner: Some(Found::Here(runner("a", 3))), node: Some(Found::Gone), pods: None };
+    let live =
+        Live { asked: asked("a", 3), runner: Some(Found::Here(runner("a", 3))), node: Some(Found::Gone), pods: None };
     let gone = |snapshot: &mut Snapshot| snapshot.live = live.clone();
     assert!(matches!(weighed(vec![runner("a", 3)], gone), Evidence::Fence(_)));
     assert_eq!(outcome(&weighed(vec![marked("a", 3)], |_| {})), Some(AttemptOutcome::Interrupted), "the fence stands");
     let both = |snapshot: &mut Snapshot| {
-        snapshot.live = Live { runner: Some(Found::Gone), node: Some(Found::Gone), pods: None };
+        snapshot.live = Live { asked: asked("a", 3), runner: Some(Found::Gone), node: Some(Found::Gone), pods: None };
     };
     assert_eq!(outcome(&weighed(vec![], both)), Some(AttemptOutcome::Interrupted), "nothing is left to fence off");
 }
@@ -134,7 +141,12 @@ fn a_deleted_node_is_asked_for_and_fenced_off_before_it_counts() {
 fn the_live_node_counts_and_the_cached_one_only_asks() {
     let still_there = |snapshot: &mut Snapshot| {
         snapshot.nodes.clear();
-        snapshot.live = Live { runner: Some(Found::Here(runner("a", 3))), node: live_node(node(), LONG), pods: None };
+        snapshot.live = Live {
+            asked: asked("a", 3),
+            runner: Some(Found::Here(runner("a", 3))),
+            node: live_node(node(), LONG),
+            pods: None,
+        };
     };
     assert_eq!(weighed(vec![runner("a", 3)], still_there), Evidence::Runs(None));
 }
@@ -147,8 +159,12 @@ fn another_node_under_the_name_is_a_deleted_node() {
     };
     assert_eq!(weighed(vec![runner("a", 3)], replaced), Evidence::Ask(Question::RunnerAndNode));
     let live = |snapshot: &mut Snapshot| {
-        snapshot.live =
-            Live { runner: Some(Found::Here(runner("a", 3))), node: live_node(other.clone(), LONG), pods: None };
+        snapshot.live = Live {
+            asked: asked("a", 3),
+            runner: Some(Found::Here(runner("a", 3))),
+            node: live_node(other.clone(), LONG),
+            pods: None,
+        };
     };
     assert!(matches!(weighed(vec![runner("a", 3)], live), Evidence::Fence(_)));
     // Where the record was rebuilt from its pods, only a missing name says anything.
@@ -163,7 +179,8 @@ fn a_deleted_node_proves_nothing_where_the_installation_says_so() {
     let mut snapshot = group(running("a", 3), vec![runner("a", 3)]);
     snapshot.nodes.clear();
     assert_eq!(weigh(&active("a", 3), &snapshot, NodeDeletion::Ignored), Evidence::Runs(None));
-    snapshot.live = Live { runner: Some(Found::Here(runner("a", 3))), node: Some(Found::Gone), pods: None };
+    snapshot.live =
+        Live { asked: asked("a", 3), runner: Some(Found::Here(runner("a", 3))), node: Some(Found::Gone), pods: None };
     assert_eq!(weigh(&active("a", 3), &snapshot, NodeDeletion::Ignored), Evidence::Runs(None));
 }
 
@@ -172,8 +189,12 @@ fn out_of_service_counts_with_not_ready_and_forty_seconds_of_silence_only() {
     let off = Node { ready: false, out_of_service: true, ..node() };
     let with = |node: Node, silent_for| {
         weighed(vec![runner("a", 3)], |snapshot| {
-            snapshot.live =
-                Live { runner: Some(Found::Here(runner("a", 3))), node: live_node(node, silent_for), pods: None };
+            snapshot.live = Live {
+                asked: asked("a", 3),
+                runner: Some(Found::Here(runner("a", 3))),
+                node: live_node(node, silent_for),
+                pods: None,
+            };
         })
     };
     assert!(matches!(with(off.clone(), NODE_SILENCE), Evidence::Fence(_)));
@@ -198,7 +219,7 @@ fn an_operators_word_counts_after_the_fence() {
     snapshot.pods = vec![marked("a", 3)];
     assert_eq!(outcome(&weigh(&dead, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::Interrupted));
     snapshot.pods.clear();
-    snapshot.live.runner = Some(Found::Gone);
+    snapshot.live = Live { asked: asked("a", 3), runner: Some(Found::Gone), ..Live::default() };
     assert_eq!(outcome(&weigh(&dead, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::Interrupted));
 }
 
@@ -209,4 +230,25 @@ fn a_verdict_goes_before_every_other_evidence() {
     let mut snapshot = group(running("a", 3), vec![succeeded]);
     snapshot.nodes.clear();
     assert_eq!(outcome(&weigh(&dead, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::Succeeded));
+}
+
+#[test]
+fn an_answer_about_another_attempt_says_nothing_of_this_one() {
+    // Another leader ended attempt 2 and elected this one while the answer was on its way.
+    let late = |snapshot: &mut Snapshot| {
+        snapshot.live = Live { asked: asked("b", 2), runner: Some(Found::Gone), node: Some(Found::Gone), pods: None };
+    };
+    assert_eq!(weighed(vec![runner("a", 3)], late), Evidence::Runs(None));
+    assert_eq!(weighed(vec![], late), Evidence::Ask(Question::Runner));
+}
+
+#[test]
+fn a_pod_that_went_on_without_a_verdict_is_held_for_the_operator() {
+    // After a reboot a kubelet may make up an exit code 0, or skip the init containers.
+    for exit in [silence(), Exit { real: false, ..silence() }] {
+        let went_on = Pod { phase: PodPhase::Running, ..exited(exit) };
+        assert!(matches!(weighed(vec![went_on], |_| {}), Evidence::Held(_)));
+    }
+    let reported = Pod { phase: PodPhase::Running, ..exited(verdict("a", 3, Outcome::Succeeded)) };
+    assert_eq!(outcome(&weighed(vec![reported], |_| {})), Some(AttemptOutcome::Succeeded));
 }

@@ -13,7 +13,7 @@ use crate::migration::Active;
 
 use super::evidence::Question;
 use super::objects::{GroupKey, NodeObject, PodObject};
-use super::snapshot::{Found, Live, LiveNode, Pod};
+use super::snapshot::{Asked, Found, Live, LiveNode, Pod, Record};
 use super::watch::Cache;
 
 /// The namespace of the Leases by which kubelets say that they live. Source: Kubernetes, "Leases", node heartbeats.
@@ -58,12 +58,15 @@ impl Reader {
         &self,
         key: &GroupKey,
         question: Question,
+        record: Option<&Record>,
         active: Option<&Active>,
     ) -> Result<Live, kube::Error> {
         let mut live = Live::default();
         if question == Question::Pods {
+            live.asked = record.map(|record| Asked::Pods(record.uid.clone()));
             live.pods = Some(self.pods(key).await?);
         } else if let Some(active) = active {
+            live.asked = Some(Asked::about(active));
             // The pod is read last: what it says is at least as new as what the node says.
             if question == Question::RunnerAndNode {
                 live.node = Some(self.node(active.node_name.as_deref().unwrap_or_default()).await?);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::contract::{RECORD_FINALIZER, Report, Signal, annotation};
-use crate::migration::{MigrationGateStatus, Override};
+use crate::migration::{Active, MigrationGateStatus, Override};
 use crate::settings::Policy;
 
 /// One group at one moment.
@@ -246,12 +246,30 @@ pub struct Node {
 /// Answers to [`Action::Look`](super::decide::Action::Look), read from the API server after the question was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Live {
+    /// What was asked about. A watch may have brought another attempt, or another record, before the answer came.
+    pub asked: Option<Asked>,
     /// The runner's pod.
     pub runner: Option<Found<Pod>>,
     /// The runner's node.
     pub node: Option<Found<LiveNode>>,
     /// All pods of the group.
     pub pods: Option<Vec<Pod>>,
+}
+
+/// What a question was about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// This attempt, in the pod with this UID.
+    Runner(u32, String),
+    /// The pods of the record with this UID.
+    Pods(String),
+}
+
+impl Asked {
+    /// The question about an attempt.
+    pub fn about(active: &Active) -> Asked {
+        Asked::Runner(active.attempt, active.pod_uid.clone())
+    }
 }
 
 /// The answer to a live GET.

@@ -83,6 +83,9 @@ fn backing_off_until(migration: &Migration) -> Option<Timestamp> {
     last.recorded.checked_add(wait).ok()
 }
 
+/// The reason of `Stalled` while an attempt's end can't be proven.
+const UNACCOUNTED: &str = "AttemptUnaccounted";
+
 /// Why nothing goes on before an operator decides.
 pub type Stall = Option<String>;
 
@@ -123,13 +126,23 @@ pub fn describe(status: &mut MigrationGateStatus, snapshot: &Snapshot, stall: &S
     set(status, ConditionType::Migrated, migrated, reason, &message, now);
     let gave_up = status.phase == Some(Phase::Failed);
     let (stalled, reason, why) = match stall {
-        Some(why) => (ConditionStatus::True, "AttemptUnaccounted", why.as_str()),
+        Some(why) => (ConditionStatus::True, UNACCOUNTED, why.as_str()),
         None if gave_up => (ConditionStatus::True, "AttemptsExhausted", message.as_str()),
         None => (ConditionStatus::False, "Progressing", ""),
     };
     set(status, ConditionType::Stalled, stalled, reason, why, now);
     status.message = Some(if stall.is_some() { why.to_owned() } else { message });
     record::trim(status);
+}
+
+/// Why the record says that an attempt is unaccounted for, if it does.
+pub fn unaccounted(status: &MigrationGateStatus) -> Stall {
+    let stalled = |condition: &&Condition| {
+        condition.type_ == ConditionType::Stalled
+            && condition.status == ConditionStatus::True
+            && condition.reason == UNACCOUNTED
+    };
+    status.conditions.iter().find(stalled).map(|condition| condition.message.clone())
 }
 
 fn phase_of(fingerprint: &str, status: &MigrationGateStatus, snapshot: &Snapshot) -> Phase {

@@ -11,7 +11,7 @@ use crate::settings::Policy;
 use super::decide::{Action, Decision, Rules, decide};
 use super::evidence::NodeDeletion;
 use super::snapshot::{
-    AgentState, Exit, Guards, Live, Node, Owner, Pod, PodPhase, Record, RecordView, Snapshot, Workload,
+    AgentState, Asked, Exit, Guards, Live, Node, Owner, Pod, PodPhase, Record, RecordView, Snapshot, Workload,
 };
 
 pub(super) const FP: &str = "0123456789abcdef0123456789abcdef";
@@ -81,6 +81,11 @@ pub(super) fn verdict(name: &str, attempt: u32, outcome: Outcome) -> Exit {
         })),
         tail: "first line\nlast line".to_owned(),
     }
+}
+
+/// The question about this attempt of this pod.
+pub(super) fn asked(name: &str, attempt: u32) -> Option<Asked> {
+    Some(Asked::Runner(attempt, uid(name)))
 }
 
 /// The end of a container that said nothing.

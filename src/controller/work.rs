@@ -216,7 +216,11 @@ impl Worker {
                 })
             }
         };
-        let answer = self.reader.answer(key, question, active.as_ref());
+        let record = match &snapshot.record {
+            RecordView::Present(record) => Some(&**record),
+            _ => None,
+        };
+        let answer = self.reader.answer(key, question, record, active.as_ref());
         let Ok(answer) = tokio::time::timeout(super::apply::REQUEST, answer).await else {
             warn!(namespace = key.namespace, record = key.name, "a read had no answer in time");
             return Err(ASK_AGAIN);

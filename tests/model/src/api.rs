@@ -1,0 +1,196 @@
+//! The API server: what a controller's write does to the objects, and what its author learns from the answer.
+
+use migration_gate::migration::MigrationGateStatus;
+
+use crate::config::Config;
+use crate::intern::Id;
+use crate::mutants::Mutant;
+use crate::view;
+use crate::world::{Asked, Broken, Live, Pod, Record, Signal, Slot, State, Todo};
+
+/// How a write went.
+enum Answer {
+    Done,
+    /// Conflict, not found or invalid: the controller decides afresh.
+    Failed,
+}
+
+/// Delivers the first thing that a controller has to do. `silent` is whether a Lease was silent for long enough.
+pub fn deliver(config: &Config, state: &mut State, who: usize, silent: bool) {
+    let todo = state.controllers[who].todo.get();
+    let Some((first, rest)) = todo.split_first() else { return };
+    let mut rest = rest.to_vec();
+    if let Answer::Failed = carry_out(config, state, who, *first, silent) {
+        // The other writes of the decision are made all the same; its questions are not asked.
+        rest.retain(|todo| !matches!(todo, Todo::AskNode { .. } | Todo::AskRunner { .. } | Todo::AskPods { .. }));
+        state.controllers[who].live = Id::of(Live::default());
+    }
+    state.controllers[who].todo = Id::of(rest);
+}
+
+fn carry_out(config: &Config, state: &mut State, who: usize, todo: Todo, silent: bool) -> Answer {
+    match todo {
+        Todo::Create { owners } => {
+            if state.record.get().is_some() {
+                return Answer::Failed;
+            }
+            let incarnation = state.ghost.lost;
+            let made =
+                Record { incarnation, deleting: false, protected: false, owners, orders: Vec::new(), status: None };
+            set_record(state, who, Some(made))
+        }
+        Todo::Own { at, owners } => change_record(state, who, at, |record| record.owners |= owners),
+        Todo::Protect { at } => {
+            // A finalizer can't be added to what is being deleted.
+            if at.get().as_ref().is_some_and(|record| record.deleting) {
+                return Answer::Failed;
+            }
+            change_record(state, who, at, |record| record.protected = true)
+        }
+        Todo::Release { at } => change_record(state, who, at, |record| record.protected = false),
+        Todo::Delete { at } => {
+            if at != state.record {
+                return Answer::Failed;
+            }
+            delete_record(config, state);
+            Answer::Done
+        }
+        Todo::Write { at, status } => write_status(config, state, who, at, status.get()),
+        Todo::Signal { slot, at, attempt } => {
+            let index = usize::from(slot);
+            let Some(pod) = find(state, who, index) else { return Answer::Failed };
+            let stale = at != state.pods[index] && config.mutant != Some(Mutant::SignalWithoutVersion);
+            // The signal comes with the finalizer, which can't be added to a terminating pod.
+            if stale || (pod.deleting && !pod.held) {
+                return Answer::Failed;
+            }
+            set_pod(state, who, index, Pod { signal: Signal::Run(attempt), held: true, ..pod })
+        }
+        Todo::Settle { slot, at, mark, keep, open } => {
+            let index = usize::from(slot);
+            let Some(mut pod) = find(state, who, index) else { return Answer::Failed };
+            if at != state.pods[index] && config.mutant != Some(Mutant::SettleWithoutVersion) {
+                return Answer::Failed;
+            }
+            if let Some(attempt) = mark {
+                let removed = config.mutant == Some(Mutant::MarkRemoved);
+                pod.signal = if removed { Signal::None } else { Signal::Settled(attempt) };
+            }
+            pod.held &= keep;
+            if open {
+                open_gate(state, &mut pod);
+            }
+            set_pod(state, who, index, pod)
+        }
+        Todo::Open { slot } => {
+            let index = usize::from(slot);
+            let Some(mut pod) = find(state, who, index) else { return Answer::Failed };
+            open_gate(state, &mut pod);
+            set_pod(state, who, index, pod)
+        }
+        Todo::AskNode { asked, node } => {
+            let index = usize::from(node);
+            let object = match config.mutant {
+                Some(Mutant::NodeFromCache) => state.controllers[who].nodes.get()[index],
+                _ => state.nodes[index].object,
+            };
+            learn(state, who, asked, |live| live.node = Some((object, silent)))
+        }
+        Todo::AskRunner { asked, slot } => {
+            let found = state.pods[usize::from(slot)];
+            state.controllers[who].pods[usize::from(slot)] = found;
+            learn(state, who, asked, |live| live.runner = Some((slot, found)))
+        }
+        Todo::AskPods { asked } => {
+            let found = state.pods;
+            learn(state, who, asked, |live| live.pods = Some(found))
+        }
+    }
+}
+
+/// A record is deleted, by whomever: at once, or when our finalizer is off it.
+pub fn delete_record(config: &Config, state: &mut State) {
+    let Some(record) = state.record.get().clone() else { return };
+    if record.protected && config.mutant != Some(Mutant::RecordUnprotected) {
+        state.record = Id::of(Some(Record { deleting: true, ..record }));
+    } else {
+        state.record = Id::of(None);
+        state.ghost.lost += 1;
+    }
+}
+
+fn learn(state: &mut State, who: usize, asked: Asked, change: impl FnOnce(&mut Live)) -> Answer {
+    let mut live = *state.controllers[who].live.get();
+    live.asked = Some(asked);
+    change(&mut live);
+    state.controllers[who].live = Id::of(live);
+    Answer::Done
+}
+
+fn find(state: &mut State, who: usize, slot: usize) -> Option<Pod> {
+    let found = state.pod(slot);
+    if found.is_none() {
+        state.controllers[who].pods[slot] = Id::of(Slot::Gone);
+    }
+    found
+}
+
+fn set_pod(state: &mut State, who: usize, slot: usize, pod: Pod) -> Answer {
+    state.set_pod(slot, pod);
+    // What comes back from the write is the object as it was just before it went, if it went.
+    state.controllers[who].pods[slot] = Id::of(Slot::Here(pod));
+    Answer::Done
+}
+
+fn open_gate(state: &mut State, pod: &mut Pod) {
+    if state.ghost.recorded & (1 << pod.fingerprint) == 0 {
+        state.ghost.blame(Broken::UnsoundGate);
+    }
+    pod.passed = true;
+    pod.gate = true;
+}
+
+fn change_record(state: &mut State, who: usize, at: Id<Option<Record>>, change: impl FnOnce(&mut Record)) -> Answer {
+    match state.record.get().clone() {
+        Some(mut record) if at == state.record => {
+            change(&mut record);
+            set_record(state, who, Some(record))
+        }
+        _ => Answer::Failed,
+    }
+}
+
+fn set_record(state: &mut State, who: usize, record: Option<Record>) -> Answer {
+    let gone = record.as_ref().is_some_and(|record| record.deleting && !record.protected);
+    state.record = Id::of(if gone { None } else { record.clone() });
+    state.ghost.lost += u8::from(gone);
+    state.controllers[who].record = Id::of(record);
+    Answer::Done
+}
+
+fn write_status(
+    config: &Config,
+    state: &mut State,
+    who: usize,
+    at: Id<Option<Record>>,
+    status: &'static MigrationGateStatus,
+) -> Answer {
+    let Some(current) = state.record.get().clone() else { return Answer::Failed };
+    let swapped = at == state.record;
+    let merged = match config.mutant {
+        Some(Mutant::SwapOnMigration) if !swapped => Mutant::merged(&current, at, status),
+        _ => None,
+    };
+    if !swapped && merged.is_none() {
+        return Answer::Failed;
+    }
+    let status = merged.unwrap_or_else(|| status.clone());
+    for succeeded in &status.succeeded {
+        let bit = 1 << view::fingerprint_number(succeeded);
+        state.ghost.recorded |= bit;
+        if (state.ghost.true_success | state.ghost.marked) & bit == 0 {
+            state.ghost.blame(Broken::UnsoundGate);
+        }
+    }
+    set_record(state, who, Some(Record { status: Some(status), ..current }))
+}

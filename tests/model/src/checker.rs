@@ -1,0 +1,103 @@
+//! The model as the checker sees it, and the promises as properties.
+
+use std::sync::Arc;
+
+use stateright::{Model, Property};
+
+use crate::config::Config;
+use crate::step::Step;
+use crate::view::Decisions;
+use crate::world::{Broken, State};
+
+/// A configuration with the decisions made in it so far.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// What it consists of.
+    pub config: Config,
+    /// The decisions.
+    pub decisions: Arc<Decisions>,
+    start: State,
+}
+
+impl Cluster {
+    /// A cluster in which the group's record was made, and every agent waits for its signal.
+    pub fn new(config: Config) -> Cluster {
+        let decisions = Arc::default();
+        let start = config.beginning();
+        let mut cluster = Cluster { config, decisions, start };
+        cluster.start = cluster.warm(start);
+        cluster
+    }
+
+    /// A cluster in which nothing has happened yet.
+    pub fn cold(config: Config) -> Cluster {
+        let start = config.beginning();
+        Cluster { config, decisions: Arc::default(), start }
+    }
+
+    /// The state in which it begins.
+    pub fn start(&self) -> State {
+        self.start
+    }
+
+    /// The first controller makes the record while no agent runs; then the agents start, and everybody is up to date.
+    fn warm(&self, mut state: State) -> State {
+        let prepares = |step: &Step| matches!(step, Step::See(..) | Step::Decide(0) | Step::Deliver(0, _));
+        let starts = |step: &Step| matches!(step, Step::Start(_) | Step::Act(_) | Step::Publish(_) | Step::See(..));
+        self.run(&mut state, &prepares);
+        self.run(&mut state, &starts);
+        state.faults = self.config.faults;
+        state
+    }
+
+    fn run(&self, state: &mut State, wanted: &dyn Fn(&Step) -> bool) {
+        // Bounded: a start that needs more steps is a defect of the model.
+        for _ in 0..200 {
+            let mut steps = Vec::new();
+            self.config.steps(state, &self.decisions, &mut steps);
+            let Some(step) = steps.into_iter().find(wanted) else { return };
+            *state = self.config.next(state, &self.decisions, step);
+        }
+    }
+}
+
+impl Model for Cluster {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.start]
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        if state.ghost.broken.is_none() {
+            self.config.steps(state, &self.decisions, steps);
+        }
+    }
+
+    fn next_state(&self, state: &State, step: Step) -> Option<State> {
+        let next = self.config.next(state, &self.decisions, step);
+        (next != *state).then_some(next)
+    }
+
+    fn within_boundary(&self, state: &State) -> bool {
+        let status = state.record.get().as_ref().and_then(|record| record.status.as_ref());
+        status.is_none_or(|status| status.last_attempt <= u32::from(self.config.attempts)) && state.ghost.lost < 3
+    }
+
+    fn properties(&self) -> Vec<Property<Cluster>> {
+        fn holds(state: &State, broken: Broken) -> bool {
+            state.ghost.broken != Some(broken)
+        }
+        vec![
+            Property::always("I1 single runner", |_, state: &State| {
+                state.runners() <= 1 && holds(state, Broken::TwoRunners)
+            }),
+            Property::always("I2 gate soundness", |_, state| holds(state, Broken::UnsoundGate)),
+            Property::always("I3 no early start", |_, state| holds(state, Broken::EarlyStart)),
+            Property::always("I4 an attempt runs at most once", |_, state| holds(state, Broken::RanTwice)),
+            Property::always("I5 no outcome is lost", |_, state| holds(state, Broken::LostSuccess)),
+            Property::always("I7 no attempt beyond the limit", |_, state| holds(state, Broken::TooManyAttempts)),
+        ]
+    }
+}

@@ -1,0 +1,238 @@
+//! Deliberate defects of the whole protocol. Each must be caught, or the checks prove nothing.
+//!
+//! The product has no hooks for them. A defect is a lie told to the real decision, a change of what it decided, a
+//! check that the modelled API server leaves out, or an agent that is told something else than what is so.
+
+use jiff::Timestamp;
+use migration_gate::contract::{Outcome, Report, Settled, Signal, Verdict};
+use migration_gate::controller::decide::{Action, Rules, decide};
+use migration_gate::controller::evidence::NODE_SILENCE;
+use migration_gate::controller::snapshot::{AgentState, Asked, Exit, Found, Pod, PodPhase, RecordView, Snapshot};
+use migration_gate::migration::MigrationGateStatus;
+
+use crate::intern::Id;
+use crate::view;
+use crate::world::{Container, Controller, Record, Todo};
+
+/// A defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mutant {
+    /// The compare-and-swap is on the migration, not on the group.
+    SwapOnMigration,
+    /// The signal is written before the election is recorded.
+    SignalBeforeRecord,
+    /// A signal is written without the pod's resourceVersion.
+    SignalWithoutVersion,
+    /// A settled mark is written without it.
+    SettleWithoutVersion,
+    /// The mark is removed instead of kept.
+    MarkRemoved,
+    /// A node that is NotReady is taken for dead.
+    NotReadyIsDead,
+    /// An out-of-service taint is believed although the node is Ready.
+    TaintAlone,
+    /// An out-of-service taint is believed although the Lease is renewed.
+    LeaseIgnored,
+    /// What the watch says of a node is evidence.
+    NodeFromCache,
+    /// A terminated container in a pod that can restart it is taken for dead.
+    RestartableIsDead,
+    /// The garbage collector's Failed is taken for death.
+    CollectedIsDead,
+    /// Node evidence is recorded without a settled mark before it.
+    NoFence,
+    /// The finalizer is dropped before the outcome is recorded.
+    FinalizerFirst,
+    /// What a crash left behind is not settled.
+    NoSettling,
+    /// Exit code 0 is taken for success.
+    ExitZeroSucceeds,
+    /// The record can be deleted while an attempt is active.
+    RecordUnprotected,
+    /// An answer about one attempt is taken for one about another.
+    AnswerMisread,
+    /// A signal that was there at the start is obeyed.
+    ObeyAtStart,
+    /// The journal is not read at the start.
+    JournalIgnored,
+    /// The termination message is written before the journal.
+    MessageBeforeJournal,
+    /// The journal is written after the command was started.
+    JournalAfterExec,
+    /// An exit code 0 after a forwarded termination signal is taken for success.
+    TrapSucceeds,
+}
+
+impl Mutant {
+    /// Bends what the controller believes.
+    pub fn bend(self, snapshot: &mut Snapshot, beliefs: &Controller) {
+        match self {
+            Mutant::NotReadyIsDead => {
+                snapshot.nodes.retain(|_, node| node.ready);
+                if let Some(Found::Here(live)) = &snapshot.live.node
+                    && !live.node.ready
+                {
+                    snapshot.live.node = Some(Found::Gone);
+                }
+            }
+            Mutant::TaintAlone => {
+                snapshot.nodes.values_mut().filter(|node| node.out_of_service).for_each(|node| node.ready = false);
+                if let Some(Found::Here(live)) = &mut snapshot.live.node
+                    && live.node.out_of_service
+                {
+                    live.node.ready = false;
+                    live.silent_for = NODE_SILENCE;
+                }
+            }
+            Mutant::LeaseIgnored => {
+                if let Some(Found::Here(live)) = &mut snapshot.live.node {
+                    live.silent_for = NODE_SILENCE;
+                }
+            }
+            Mutant::RestartableIsDead => every_pod(snapshot, |pod| {
+                if pod.is_alive() && matches!(&pod.agent, AgentState::Exited(exit) if exit.real) {
+                    pod.phase = PodPhase::Ended;
+                }
+            }),
+            Mutant::CollectedIsDead => every_pod(snapshot, |pod| {
+                if pod.phase == PodPhase::Collected {
+                    pod.phase = PodPhase::Ended;
+                    pod.agent = AgentState::Exited(Exit {
+                        real: true,
+                        out_of_memory: false,
+                        report: None,
+                        tail: String::new(),
+                    });
+                }
+            }),
+            Mutant::ExitZeroSucceeds => {
+                let zero = |slot: usize| match beliefs.pods[slot].get().pod().map(|pod| pod.agent) {
+                    Some(Container::Exited(exit)) => exit.zero,
+                    _ => false,
+                };
+                let attempts: Vec<Option<u32>> = snapshot.pods.iter().map(Pod::running_attempt).collect();
+                for (pod, attempt) in snapshot.pods.iter_mut().zip(attempts) {
+                    let slot = usize::from(view::slot_of(&pod.name));
+                    if let (true, Some(attempt), AgentState::Exited(exit)) = (zero(slot), attempt, &mut pod.agent) {
+                        exit.report = Some(Report::Verdict(Verdict {
+                            attempt,
+                            pod_uid: pod.uid.clone(),
+                            outcome: Outcome::Succeeded,
+                            exit_code: None,
+                            signal: None,
+                            start: None,
+                            end: None,
+                        }));
+                    }
+                }
+            }
+            Mutant::AnswerMisread => {
+                let active = status_of(snapshot).and_then(|status| status.active.as_ref()).map(Asked::about);
+                if let (Some(Asked::Runner(..)), Some(active)) = (&snapshot.live.asked, active) {
+                    snapshot.live.asked = Some(active);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Twists what the controller decided.
+    pub fn twist(self, mut todo: Vec<Todo>, snapshot: &Snapshot, rules: Rules, now: Timestamp) -> Vec<Todo> {
+        match self {
+            Mutant::SignalBeforeRecord => {
+                if let Some((slot, attempt)) = elected(&todo, snapshot)
+                    && let Some(pod) = snapshot.pods.iter().find(|pod| view::slot_of(&pod.name) == slot)
+                {
+                    let at = Id::numbered(pod.resource_version.parse().unwrap_or(u32::MAX));
+                    todo.insert(0, Todo::Signal { slot, at, attempt });
+                }
+                todo
+            }
+            Mutant::NoFence => {
+                let fenced = todo.iter().find_map(|todo| match todo {
+                    Todo::Settle { slot, mark: Some(attempt), keep: true, .. } => Some((*slot, *attempt)),
+                    _ => None,
+                });
+                let Some((slot, attempt)) = fenced else { return todo };
+                // As if the mark stood there already.
+                let mut fenced = snapshot.clone();
+                every_pod(&mut fenced, |pod| {
+                    if view::slot_of(&pod.name) == slot {
+                        let attempt = attempt.into();
+                        pod.signal = Some(Signal::Settled(Settled { pod_uid: pod.uid.clone(), attempt }));
+                    }
+                });
+                let actions = decide(&fenced, rules, now).actions;
+                actions.into_iter().filter(|action| !matches!(action, Action::Look(_))).map(view::compact).collect()
+            }
+            Mutant::FinalizerFirst => {
+                if let Some(slot) = ending(&todo, snapshot)
+                    && let Some(pod) = snapshot.pods.iter().find(|pod| view::slot_of(&pod.name) == slot)
+                {
+                    let at = Id::numbered(pod.resource_version.parse().unwrap_or(u32::MAX));
+                    todo.insert(0, Todo::Settle { slot, at, mark: None, keep: false, open: false });
+                }
+                todo
+            }
+            Mutant::NoSettling => {
+                // Only the settled patch that goes with the record's own write is left, and a crash loses that.
+                let with_record = todo.iter().any(|todo| matches!(todo, Todo::Write { .. }));
+                todo.retain(|todo| with_record || !matches!(todo, Todo::Settle { keep: false, .. }));
+                todo
+            }
+            _ => todo,
+        }
+    }
+
+    /// What the record becomes where only the migration's own part of it is compared: nothing, if that changed.
+    pub fn merged(
+        current: &Record,
+        at: Id<Option<Record>>,
+        status: &MigrationGateStatus,
+    ) -> Option<MigrationGateStatus> {
+        let before = at.get().as_ref()?.status.as_ref()?;
+        let now = current.status.as_ref()?;
+        let active = status.active.as_ref()?;
+        let unchanged = before.active.is_none()
+            && before.migration(&active.fingerprint) == now.migration(&active.fingerprint)
+            && now.active.as_ref().is_none_or(|other| other.fingerprint != active.fingerprint);
+        let last_attempt = now.last_attempt.max(status.last_attempt);
+        unchanged.then(|| MigrationGateStatus { active: status.active.clone(), last_attempt, ..now.clone() })
+    }
+}
+
+fn every_pod(snapshot: &mut Snapshot, mut what: impl FnMut(&mut Pod)) {
+    snapshot.pods.iter_mut().for_each(&mut what);
+    if let Some(Found::Here(pod)) = &mut snapshot.live.runner {
+        what(pod);
+    }
+    snapshot.live.pods.iter_mut().flatten().for_each(&mut what);
+}
+
+fn status_of(snapshot: &Snapshot) -> Option<&MigrationGateStatus> {
+    match &snapshot.record {
+        RecordView::Present(record) => record.status.as_ref(),
+        _ => None,
+    }
+}
+
+fn written(todo: &[Todo]) -> Option<&'static MigrationGateStatus> {
+    todo.iter().find_map(|todo| match todo {
+        Todo::Write { status, .. } => Some(status.get()),
+        _ => None,
+    })
+}
+
+/// The pod that is about to be elected, and its attempt.
+fn elected(todo: &[Todo], snapshot: &Snapshot) -> Option<(u8, u8)> {
+    let active = written(todo)?.active.as_ref()?;
+    let before = status_of(snapshot)?;
+    let new = before.active.is_none() && before.last_attempt < active.attempt;
+    new.then(|| (view::slot_of(&active.pod_name), u8::try_from(active.attempt).unwrap_or(u8::MAX)))
+}
+
+/// The pod whose attempt is about to be recorded as over.
+fn ending(todo: &[Todo], snapshot: &Snapshot) -> Option<u8> {
+    let active = status_of(snapshot)?.active.as_ref()?;
+    written(todo)?.active.is_none().then(|| view::slot_of(&active.pod_name))
+}

@@ -1,0 +1,108 @@
+//! The clusters that are checked, by name.
+
+use migration_gate::controller::evidence::NodeDeletion;
+
+use crate::config::{Config, Fault};
+use crate::mutants::Mutant;
+
+/// The names.
+pub fn names() -> Vec<&'static str> {
+    all().into_iter().map(|(name, _)| name).collect()
+}
+
+/// The cluster with this name.
+pub fn named(name: &str) -> Option<Config> {
+    all().into_iter().find(|(known, _)| *known == name).map(|(_, config)| config)
+}
+
+/// Every cluster.
+pub fn all() -> Vec<(&'static str, Config)> {
+    use Fault::*;
+    let calm = Config::calm;
+    vec![
+        ("calm", calm()),
+        ("crash", calm().with(1, &[Crash, Kill, Sandbox, Synthesise, Fail, TimeUp, DiskFull, Delete, Force, Evict])),
+        ("container", calm().with(2, &[Crash, Kill, Sandbox, Empty, Rewind, Fail])),
+        ("disk", calm().with(2, &[Kill, Sandbox, DiskFull, Empty])),
+        ("deleted", calm().with(2, &[Crash, Kill, Delete, Force, Evict])),
+        ("nodes", calm().with(3, &[Cut, Off, NodeGone, NotReady, Taint, Wipe])),
+        (
+            "nodes-ignored",
+            Config { node_deletion: NodeDeletion::Ignored, ..calm().with(3, &[Off, NodeGone, Taint, NotReady]) },
+        ),
+        ("orders", calm().with(3, &[Off, Force, ConfirmDead, MarkSucceeded, Retry, Fail])),
+        ("strip", calm().with(2, &[Strip, Force, ConfirmDead, Crash])),
+        ("rollout", calm().with_spare().with(1, &[Rollout])),
+        ("rollout-crash", calm().with_spare().with(2, &[Rollout, Crash, Kill, Fail])),
+        ("lost", calm().with(2, &[Lose, Crash, Fail])),
+        ("leaders", calm().two_leaders()),
+        ("leaders-fail", calm().two_leaders().with(1, &[Fail, Kill, Crash, Delete])),
+        ("leaders-lost", calm().two_leaders().with(2, &[Lose, Force])),
+        ("group", calm().group()),
+        ("group-leaders", calm().group().two_leaders()),
+        ("everything", calm().with_spare().two_leaders().with(8, EVERY)),
+        ("everything-group", calm().group().two_leaders().with(8, EVERY)),
+    ]
+}
+
+/// Each deliberate defect, with a cluster in which it shows.
+pub fn defects() -> Vec<(Mutant, Config)> {
+    use Fault::*;
+    let calm = Config::calm;
+    let with = |mutant: Mutant, config: Config| (mutant, config.mutated(mutant));
+    vec![
+        with(Mutant::SwapOnMigration, calm().group().two_leaders()),
+        with(Mutant::SignalBeforeRecord, calm().two_leaders()),
+        with(Mutant::SignalWithoutVersion, calm().two_leaders().with(4, &[Fail, Fail, Force, Delete, Kill])),
+        with(Mutant::SettleWithoutVersion, calm().two_leaders().with(3, &[Fail, Delete, Kill])),
+        with(Mutant::MarkRemoved, calm().with(4, &[Off, NodeGone, ConfirmDead, Taint, Evict])),
+        with(Mutant::NotReadyIsDead, calm().with(1, &[Cut, NotReady])),
+        with(Mutant::TaintAlone, calm().with(1, &[Taint])),
+        with(Mutant::LeaseIgnored, calm().with(2, &[Taint, NotReady])),
+        with(Mutant::NodeFromCache, calm().with(3, &[Off, NodeGone])),
+        with(Mutant::RestartableIsDead, calm().with(2, &[Kill, Fail])),
+        with(
+            Mutant::CollectedIsDead,
+            Config { node_deletion: NodeDeletion::Ignored, ..calm().with(3, &[NodeGone, Cut]) },
+        ),
+        with(Mutant::NoFence, calm().two_leaders().with(3, &[Off, NodeGone, Taint])),
+        with(Mutant::FinalizerFirst, calm().with(2, &[Crash, Delete, Force])),
+        with(Mutant::NoSettling, calm().with(2, &[Crash, Fail])),
+        with(Mutant::ExitZeroSucceeds, calm().with(1, &[Synthesise])),
+        with(Mutant::RecordUnprotected, calm().two_leaders().with(1, &[Lose])),
+        with(Mutant::AnswerMisread, calm().two_leaders().with(2, &[Force])),
+        with(Mutant::ObeyAtStart, calm().with(2, &[Kill, Empty])),
+        with(Mutant::JournalIgnored, calm().with(2, &[Kill, Rewind])),
+        with(Mutant::MessageBeforeJournal, calm().with(1, &[Kill])),
+        with(Mutant::JournalAfterExec, calm().with(2, &[Kill, Rewind])),
+        with(Mutant::TrapSucceeds, calm().with(1, &[Delete, Evict])),
+    ]
+}
+
+/// Every fault.
+pub const EVERY: &[Fault] = &[
+    Fault::Crash,
+    Fault::Kill,
+    Fault::Sandbox,
+    Fault::Synthesise,
+    Fault::Empty,
+    Fault::Rewind,
+    Fault::Delete,
+    Fault::Force,
+    Fault::Evict,
+    Fault::Cut,
+    Fault::Off,
+    Fault::NodeGone,
+    Fault::Wipe,
+    Fault::NotReady,
+    Fault::Taint,
+    Fault::Rollout,
+    Fault::Lose,
+    Fault::Fail,
+    Fault::TimeUp,
+    Fault::DiskFull,
+    Fault::Strip,
+    Fault::ConfirmDead,
+    Fault::MarkSucceeded,
+    Fault::Retry,
+];

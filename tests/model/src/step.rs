@@ -1,0 +1,502 @@
+//! What can happen next, and what follows from it.
+
+use migration_gate::agent::machine::{Action, Input};
+use migration_gate::agent::signal::{News, Order};
+use migration_gate::controller::snapshot::PodPhase;
+use migration_gate::migration::{Active, Override, OverrideAction};
+
+use crate::api;
+use crate::config::{Config, Fault};
+use crate::intern::Id;
+use crate::kubelet::{Site, is_reachable, news_of};
+use crate::view::{self, Decisions};
+use crate::world::{
+    Container, Controller, Live, Local, Machine, NodeObject, Pod, Record, Said, Signal, Slot, State, Todo, Waits,
+};
+
+/// Something that happens. Numbers are of controllers, of pods or of nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// A watch brings a controller up to date.
+    See(usize, Kind),
+    /// A controller decides.
+    Decide(usize),
+    /// A controller's next write or read reaches the API server; with a Lease that was silent long enough, or not.
+    Deliver(usize, bool),
+    /// A kubelet starts the agent's container.
+    Start(usize),
+    /// A kubelet brings the signal volume up to date.
+    Sync(usize),
+    /// An agent does what it is about to do.
+    Act(usize),
+    /// The agent's targets are reachable.
+    Targets(usize),
+    /// The command ends with this exit code, by itself or because it was asked to.
+    Ends(usize, i32),
+    /// An agent's patience ends.
+    Patience(usize),
+    /// A kubelet notices that the pod is to go.
+    Notice(usize),
+    /// A kubelet kills what didn't stop in time.
+    Finish(usize),
+    /// A kubelet reports.
+    Publish(usize),
+    /// A missing pod is made.
+    Create(usize),
+    /// A pod of an older template is deleted.
+    ScaleDown(usize),
+    /// A node's Ready condition follows its machine, in the end.
+    Ready(usize),
+    /// A machine can be reached again.
+    Heal(usize),
+    /// A machine is switched on again.
+    Return(usize),
+    /// The pod garbage collector finds a pod without a node.
+    Collect(usize),
+    /// A taint is taken off again.
+    Untaint(usize),
+    /// A fault, at a controller, pod or node.
+    Fault(Fault, usize),
+}
+
+/// A kind of object that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Pods.
+    Pods,
+    /// Records.
+    Records,
+    /// Nodes.
+    Nodes,
+    /// Workloads.
+    Workloads,
+}
+
+impl Config {
+    /// The state in which everything begins: a new group, all pods created and none started.
+    pub fn beginning(&self) -> State {
+        let fresh = Local {
+            fingerprint: 0,
+            process: None,
+            container: Container::Waiting,
+            before: None,
+            journal: migration_gate::agent::journal::JournalView::EMPTY,
+            message: Said::Nothing,
+            news: News::NONE,
+            leaving: false,
+            app: false,
+            emptied: false,
+            rewound: false,
+        };
+        let node = crate::world::Node {
+            object: Some(NodeObject { uid: 0, ready: true, tainted: false }),
+            machine: Machine::On,
+        };
+        let nodes = [node; crate::world::NODES];
+        let future = [Id::of(Slot::Future); crate::world::PODS];
+        let nobody = Controller {
+            pods: future,
+            record: Id::of(None),
+            nodes: Id::of(nodes.map(|node| node.object)),
+            revision: 0,
+            live: Id::of(Live::default()),
+            todo: Id::of(Vec::new()),
+        };
+        let mut state = State {
+            pods: future,
+            locals: [Id::of(fresh); crate::world::PODS],
+            nodes,
+            record: Id::of(None),
+            revision: 0,
+            controllers: [nobody; crate::world::CONTROLLERS],
+            faults: self.faults,
+            ghost: crate::world::Ghost::default(),
+        };
+        (0..self.replicas).for_each(|slot| self.create(&mut state, slot));
+        state
+    }
+
+    fn create(&self, state: &mut State, slot: usize) {
+        let fingerprint = self.fingerprint(self.pods[slot].workload, state.revision);
+        let pod = Pod {
+            fingerprint,
+            deleting: false,
+            confirmed: false,
+            phase: PodPhase::Pending,
+            signal: Signal::None,
+            passed: false,
+            gate: false,
+            held: false,
+            agent: Container::Waiting,
+            before: None,
+        };
+        state.pods[slot] = Id::of(Slot::Here(pod));
+        state.locals[slot] = Id::of(Local { fingerprint, ..state.locals[slot].get().clone() });
+    }
+
+    /// Everything that can happen in this state.
+    pub fn steps(&self, state: &State, decisions: &Decisions, steps: &mut Vec<Step>) {
+        for who in 0..self.controllers {
+            self.steps_of_controller(state, decisions, who, steps);
+        }
+        for slot in 0..self.pods.len() {
+            self.steps_of_pod(state, slot, steps);
+        }
+        for node in 0..crate::world::NODES {
+            let (object, machine) = (state.nodes[node].object, state.nodes[node].machine);
+            if object.is_some_and(|object| object.ready != is_reachable(machine)) {
+                steps.push(Step::Ready(node));
+            }
+            match machine {
+                Machine::On => {}
+                Machine::Cut => steps.push(Step::Heal(node)),
+                Machine::Off => steps.push(Step::Return(node)),
+            }
+            if object.is_some_and(|object| object.tainted) {
+                steps.push(Step::Untaint(node));
+            }
+        }
+        if state.faults > 0 {
+            self.faults(state, steps);
+        }
+    }
+
+    fn steps_of_controller(&self, state: &State, decisions: &Decisions, who: usize, steps: &mut Vec<Step>) {
+        let beliefs = &state.controllers[who];
+        let todo = beliefs.todo.get();
+        match todo.first() {
+            None => {
+                let idle = decisions.of(self, beliefs).get().is_empty() && *beliefs.live.get() == Live::default();
+                if !idle {
+                    steps.push(Step::Decide(who));
+                }
+            }
+            Some(Todo::AskNode { node, .. }) => {
+                steps.push(Step::Deliver(who, false));
+                if !is_reachable(state.nodes[usize::from(*node)].machine) {
+                    steps.push(Step::Deliver(who, true));
+                }
+            }
+            Some(_) => steps.push(Step::Deliver(who, false)),
+        }
+        let late = [
+            (Kind::Pods, beliefs.pods != state.pods),
+            (Kind::Records, beliefs.record != state.record),
+            (Kind::Nodes, beliefs.nodes != state.node_objects()),
+            (Kind::Workloads, beliefs.revision != state.revision),
+        ];
+        steps.extend(late.into_iter().filter(|(_, late)| *late).map(|(kind, _)| Step::See(who, kind)));
+    }
+
+    fn steps_of_pod(&self, state: &State, slot: usize, steps: &mut Vec<Step>) {
+        let node = &state.nodes[self.pods[slot].node];
+        let reachable = is_reachable(node.machine);
+        let found = state.pods[slot].get();
+        if *found == Slot::Future {
+            let asked = |pod: &Pod| pod.fingerprint == self.fingerprint(self.pods[slot].workload, state.revision);
+            let alive = |pod: &Pod| !pod.deleting && !matches!(pod.phase, PodPhase::Ended | PodPhase::Collected);
+            let have = (0..self.pods.len()).filter_map(|slot| state.pod(slot)).filter(|pod| asked(pod) && alive(pod));
+            if have.count() < self.replicas / self.workloads {
+                steps.push(Step::Create(slot));
+            }
+            return;
+        }
+        let local = state.locals[slot].get();
+        let pod = found.pod();
+        if let Some(pod) = pod {
+            let old = pod.fingerprint != self.fingerprint(self.pods[slot].workload, state.revision);
+            if old && !pod.deleting {
+                steps.push(Step::ScaleDown(slot));
+            }
+            if node.object.is_none() && pod.phase != PodPhase::Collected && !pod.confirmed {
+                steps.push(Step::Collect(slot));
+            }
+        }
+        if node.machine == Machine::Off {
+            return;
+        }
+        let waits = local.process.is_none_or(|process| process.doing.is_none());
+        if reachable {
+            let going =
+                pod.is_none_or(|pod| pod.deleting || matches!(pod.phase, PodPhase::Ended | PodPhase::Collected));
+            if going && !local.leaving && waits {
+                steps.push(Step::Notice(slot));
+            }
+            if let Some(pod) = pod {
+                if waits && local.news != news_of(&pod) {
+                    steps.push(Step::Sync(slot));
+                }
+                let mut seen = *state;
+                if Site::new(self, &mut seen, slot).reported(pod) != pod {
+                    steps.push(Step::Publish(slot));
+                }
+            }
+        }
+        let Some(process) = local.process else {
+            let done = local.app || matches!(local.container, Container::Exited(exit) if exit.zero);
+            if !local.leaving && !done {
+                steps.push(Step::Start(slot));
+            }
+            return;
+        };
+        if local.leaving {
+            steps.push(Step::Finish(slot));
+        }
+        if process.doing.is_some() {
+            steps.push(Step::Act(slot));
+            return;
+        }
+        match process.waits {
+            Waits::News => {}
+            Waits::Targets => steps.push(Step::Targets(slot)),
+            Waits::Patience => steps.push(Step::Patience(slot)),
+            Waits::Command => {
+                steps.push(Step::Ends(slot, 0));
+                if process.command.is_some_and(|command| command.stopped) {
+                    steps.push(Step::Ends(slot, 1));
+                }
+            }
+        }
+    }
+
+    /// What happens in a step. It must be possible.
+    pub fn next(&self, before: &State, decisions: &Decisions, step: Step) -> State {
+        let mut state = *before;
+        match step {
+            Step::See(who, kind) => self.see(&mut state, who, kind),
+            Step::Decide(who) => {
+                state.controllers[who].todo = decisions.of(self, &before.controllers[who]);
+                state.controllers[who].live = Id::of(Live::default());
+            }
+            Step::Deliver(who, silent) => api::deliver(self, &mut state, who, silent),
+            Step::Start(slot) => self.at(&mut state, slot, |site| site.start()),
+            Step::Sync(slot) => self.at(&mut state, slot, |site| site.sync()),
+            Step::Act(slot) => self.at(&mut state, slot, |site| site.step(false)),
+            Step::Targets(slot) => self.at(&mut state, slot, |site| site.hear(Input::TargetsReached)),
+            Step::Ends(slot, code) => self.at(&mut state, slot, |site| site.command_ends(code)),
+            Step::Patience(slot) => self.at(&mut state, slot, |site| site.hear(Input::LingerOver)),
+            Step::Notice(slot) => self.at(&mut state, slot, |site| site.ask_to_stop()),
+            Step::Finish(slot) => self.at(&mut state, slot, |site| site.kill()),
+            Step::Publish(slot) => self.at(&mut state, slot, |site| site.publish()),
+            Step::Create(slot) => self.create(&mut state, slot),
+            Step::ScaleDown(slot) => change(&mut state, slot, |pod| pod.deleting = true),
+            Step::Ready(node) => {
+                let reachable = is_reachable(state.nodes[node].machine);
+                if let Some(object) = &mut state.nodes[node].object {
+                    object.ready = reachable;
+                }
+            }
+            Step::Heal(node) => state.nodes[node].machine = Machine::On,
+            Step::Return(node) => self.switch_on(&mut state, node),
+            Step::Collect(slot) => change(&mut state, slot, |pod| {
+                if pod.phase != PodPhase::Ended {
+                    pod.phase = PodPhase::Collected;
+                }
+                (pod.deleting, pod.confirmed) = (true, true);
+            }),
+            Step::Untaint(node) => {
+                if let Some(object) = &mut state.nodes[node].object {
+                    object.tainted = false;
+                }
+            }
+            Step::Fault(fault, at) => {
+                state.faults -= 1;
+                self.fail(&mut state, fault, at);
+            }
+        }
+        state.controllers[..self.controllers].sort_unstable();
+        state
+    }
+
+    fn at(&self, state: &mut State, slot: usize, what: impl FnOnce(&mut Site<'_>)) {
+        let mut site = Site::new(self, state, slot);
+        what(&mut site);
+        site.leave();
+    }
+
+    fn see(&self, state: &mut State, who: usize, kind: Kind) {
+        let (pods, record, nodes, revision) = (state.pods, state.record, state.node_objects(), state.revision);
+        let beliefs = &mut state.controllers[who];
+        match kind {
+            Kind::Pods => beliefs.pods = pods,
+            Kind::Records => beliefs.record = record,
+            Kind::Nodes => beliefs.nodes = nodes,
+            Kind::Workloads => beliefs.revision = revision,
+        }
+    }
+
+    fn switch_on(&self, state: &mut State, node: usize) {
+        state.nodes[node].machine = Machine::On;
+        let uid = state.nodes[node].object.map_or(1, |object| object.uid);
+        let ready = state.nodes[node].object.is_some_and(|object| object.ready);
+        let tainted = state.nodes[node].object.is_some_and(|object| object.tainted);
+        state.nodes[node].object = Some(NodeObject { uid, ready, tainted });
+        for slot in self.pods_on(node) {
+            self.at(state, slot, |site| site.boot());
+        }
+    }
+
+    fn pods_on(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.pods.len()).filter(move |slot| self.pods[*slot].node == node)
+    }
+
+    fn faults(&self, state: &State, steps: &mut Vec<Step>) {
+        let mut may = |fault: Fault, at: usize, possible: bool| {
+            if self.kinds.has(fault) && possible {
+                steps.push(Step::Fault(fault, at));
+            }
+        };
+        for who in 0..self.controllers {
+            let beliefs = &state.controllers[who];
+            may(Fault::Crash, who, !beliefs.todo.get().is_empty() || *beliefs.live.get() != Live::default());
+        }
+        let record = state.record.get().as_ref();
+        let active = record.and_then(|record| record.status.as_ref()).and_then(|status| status.active.as_ref());
+        for slot in 0..self.pods.len() {
+            let pod = state.pod(slot);
+            let local = state.locals[slot].get();
+            let machine = state.nodes[self.pods[slot].node].machine;
+            let here = pod.is_some();
+            let on = machine != Machine::Off && *state.pods[slot].get() != Slot::Future;
+            let process = local.process;
+            let doing = process.and_then(|process| process.doing);
+            let running = process.is_some_and(|process| process.command.is_some() && process.doing.is_none());
+            may(Fault::Kill, slot, on && process.is_some());
+            may(Fault::Sandbox, slot, on && !local.leaving && (process.is_some() || local.app));
+            may(Fault::Synthesise, slot, on && !local.leaving && process.is_some());
+            may(Fault::Empty, slot, on && !local.rewound && local.journal != crate::world::NO_JOURNAL);
+            may(Fault::Rewind, slot, on && !local.emptied && local.news != News::NONE && doing.is_none());
+            may(Fault::Delete, slot, pod.is_some_and(|pod| !pod.deleting));
+            may(Fault::Force, slot, pod.is_some_and(|pod| !pod.confirmed));
+            may(Fault::Evict, slot, machine == Machine::On && here && !local.leaving && doing.is_none());
+            may(Fault::Fail, slot, running);
+            may(Fault::TimeUp, slot, running && process.is_some_and(|p| p.command.is_some_and(|c| !c.stopped)));
+            let writes = matches!(doing, Some(Action::WriteStarted(_) | Action::WriteOutcome(..)));
+            may(Fault::DiskFull, slot, writes && !local.rewound && !local.emptied);
+            let ours = active.is_some_and(|active| usize::from(view::slot_of(&active.pod_name)) == slot);
+            let signalled = active.is_some_and(|active| active.signalled_at.is_some());
+            may(Fault::Strip, slot, ours && signalled && pod.is_some_and(|pod| pod.held));
+            may(Fault::ConfirmDead, slot, ours && self.is_surely_dead(state, slot));
+        }
+        for node in 0..crate::world::NODES {
+            let (object, machine) = (state.nodes[node].object, state.nodes[node].machine);
+            let tainted = object.is_some_and(|object| object.tainted);
+            let used = self.pods_on(node).next().is_some();
+            may(Fault::Cut, node, used && machine == Machine::On && !tainted && object.is_some());
+            may(Fault::Off, node, used && machine != Machine::Off);
+            may(Fault::NodeGone, node, used && machine == Machine::Off && object.is_some());
+            may(Fault::Wipe, node, used && machine == Machine::Off);
+            may(Fault::NotReady, node, used && machine == Machine::On && object.is_some_and(|object| object.ready));
+            // Somebody who taints a node that can't be reached must know that it is off.
+            may(Fault::Taint, node, used && machine != Machine::Cut && object.is_some() && !tainted);
+        }
+        may(Fault::Rollout, 0, state.revision == 0);
+        may(Fault::Lose, 0, record.is_some_and(|record| !record.deleting));
+        let new_order = |action| record.is_some_and(|record| !record.orders.iter().any(|order| order.action == action));
+        may(Fault::MarkSucceeded, 0, new_order(OverrideAction::MarkSucceeded));
+        may(Fault::Retry, 0, new_order(OverrideAction::Retry) && self.latest(state) > 0);
+    }
+
+    /// Nothing of this pod's attempt is alive, and nothing can start it: what an operator must be sure of.
+    fn is_surely_dead(&self, state: &State, slot: usize) -> bool {
+        let local = state.locals[slot].get();
+        state.nodes[self.pods[slot].node].machine == Machine::Off || (local.leaving && local.process.is_none())
+    }
+
+    /// The latest attempt of the first workload's current migration.
+    fn latest(&self, state: &State) -> u32 {
+        let fingerprint = view::fingerprint(self.fingerprint(0, state.revision));
+        let status = state.record.get().as_ref().and_then(|record| record.status.as_ref());
+        let migration = status.and_then(|status| status.migration(&fingerprint));
+        migration.and_then(|migration| migration.attempts.last()).map_or(0, |attempt| attempt.number)
+    }
+
+    fn fail(&self, state: &mut State, fault: Fault, at: usize) {
+        match fault {
+            Fault::Crash => {
+                let live = Id::of(Live::default());
+                state.controllers[at] = Controller { live, todo: Id::of(Vec::new()), ..state.controllers[at] };
+                for kind in [Kind::Pods, Kind::Records, Kind::Nodes, Kind::Workloads] {
+                    self.see(state, at, kind);
+                }
+            }
+            Fault::Kill => self.at(state, at, |site| site.kill()),
+            Fault::Sandbox => self.at(state, at, |site| site.forget()),
+            Fault::Synthesise => {
+                state.ghost.excused = true;
+                self.at(state, at, |site| site.synthesise());
+            }
+            Fault::Empty => self.at(state, at, |site| site.empty()),
+            Fault::Rewind => {
+                // The value before a mark is the signal, and before a signal there was none: a later signal of the
+                // same pod is no older than the mark before it, which the journal knows all the same.
+                let order = match state.locals[at].get().news.order {
+                    Order::Settled(attempt) => {
+                        Order::Run(migration_gate::agent::signal::Run { attempt, timeout_seconds: None })
+                    }
+                    _ => Order::None,
+                };
+                self.at(state, at, |site| site.rewind(order));
+            }
+            Fault::Delete => change(state, at, |pod| pod.deleting = true),
+            Fault::Force => change(state, at, |pod| (pod.deleting, pod.confirmed) = (true, true)),
+            Fault::Evict => self.at(state, at, |site| site.ask_to_stop()),
+            Fault::Fail => self.at(state, at, |site| site.command_ends(1)),
+            Fault::TimeUp => self.at(state, at, |site| site.hear(Input::TimeUp)),
+            Fault::DiskFull => self.at(state, at, |site| site.step(true)),
+            Fault::Strip => {
+                state.ghost.excused = true;
+                change(state, at, |pod| pod.held = false);
+            }
+            Fault::Cut => state.nodes[at].machine = Machine::Cut,
+            Fault::Off => {
+                state.nodes[at].machine = Machine::Off;
+                for slot in self.pods_on(at) {
+                    self.at(state, slot, |site| site.forget());
+                }
+            }
+            Fault::NodeGone => state.nodes[at].object = None,
+            Fault::Wipe => {
+                state.ghost.excused = true;
+                self.switch_on(state, at);
+                for slot in self.pods_on(at) {
+                    self.at(state, slot, |site| site.empty());
+                }
+            }
+            Fault::NotReady => state.nodes[at].object.iter_mut().for_each(|object| object.ready = false),
+            Fault::Taint => state.nodes[at].object.iter_mut().for_each(|object| object.tainted = true),
+            Fault::Rollout => state.revision += 1,
+            Fault::Lose => {
+                api::delete_record(self, state);
+            }
+            Fault::ConfirmDead => {
+                let active = state.record.get().as_ref().and_then(|record| record.status.clone()?.active);
+                if let Some(Active { attempt, pod_uid, .. }) = active {
+                    self.order(state, OverrideAction::ConfirmDead, attempt, pod_uid);
+                }
+            }
+            Fault::MarkSucceeded => {
+                state.ghost.marked |= 1 << self.fingerprint(0, state.revision);
+                self.order(state, OverrideAction::MarkSucceeded, 0, String::new());
+            }
+            Fault::Retry => {
+                let attempt = self.latest(state);
+                self.order(state, OverrideAction::Retry, attempt, String::new());
+            }
+        }
+    }
+
+    fn order(&self, state: &mut State, action: OverrideAction, attempt: u32, pod_uid: String) {
+        let Some(mut record) = state.record.get().clone() else { return };
+        let fingerprint = view::fingerprint(self.fingerprint(0, state.revision));
+        let (reason, by) = (String::new(), String::new());
+        record.orders.push(Override { fingerprint, action, attempt, pod_uid, reason, by });
+        state.record = Id::of(Some(Record { ..record }));
+    }
+}
+
+fn change(state: &mut State, slot: usize, what: impl FnOnce(&mut Pod)) {
+    let Some(mut pod) = state.pod(slot) else { return };
+    what(&mut pod);
+    state.set_pod(slot, pod);
+}

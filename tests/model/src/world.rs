@@ -1,0 +1,376 @@
+//! The state of the modelled cluster: what the API server holds, what the machines do, what the controllers believe.
+//!
+//! A resourceVersion is the number of the object's content. So an object that returns to an earlier content returns to
+//! an earlier version, and a late write may be accepted that a real API server would refuse: the model allows more
+//! than a cluster does, never less.
+
+use migration_gate::agent::journal::JournalView;
+use migration_gate::agent::machine::{Action as AgentAction, Agent};
+use migration_gate::agent::signal::News;
+use migration_gate::contract::Outcome;
+use migration_gate::controller::snapshot::PodPhase;
+use migration_gate::migration::{MigrationGateStatus, Override};
+
+use crate::intern::Id;
+use crate::interned;
+
+/// The most pods of a model.
+pub const PODS: usize = 3;
+/// The most nodes.
+pub const NODES: usize = 2;
+/// The most controllers.
+pub const CONTROLLERS: usize = 2;
+
+/// The journal of a pod whose agent never ran anything.
+pub const NO_JOURNAL: JournalView = JournalView::EMPTY;
+
+/// Everything at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    /// The pods, as the API server has them.
+    pub pods: [Id<Slot>; PODS],
+    /// The pods, as their machines have them.
+    pub locals: [Id<Local>; PODS],
+    /// The nodes.
+    pub nodes: [Node; NODES],
+    /// The record.
+    pub record: Id<Option<Record>>,
+    /// How often the first workload's template was changed.
+    pub revision: u8,
+    /// The controllers; those that a model doesn't have never do anything.
+    pub controllers: [Controller; CONTROLLERS],
+    /// The faults that may still happen.
+    pub faults: u8,
+    /// What no part of the cluster knows, for the properties.
+    pub ghost: Ghost,
+}
+
+/// A pod, before, during and after its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// It may be created.
+    Future,
+    /// The API server has it.
+    Here(Pod),
+    /// It is gone for good; another pod has another slot.
+    Gone,
+}
+
+/// A pod object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pod {
+    /// The migration that it waits for.
+    pub fingerprint: u8,
+    /// It has a deletionTimestamp.
+    pub deleting: bool,
+    /// Nothing but finalizers keeps it: its kubelet is done with it, or it was deleted by force.
+    pub confirmed: bool,
+    /// Its phase.
+    pub phase: PodPhase,
+    /// Its signal.
+    pub signal: Signal,
+    /// It has the pass.
+    pub passed: bool,
+    /// Its gate condition is True.
+    pub gate: bool,
+    /// It has our finalizer.
+    pub held: bool,
+    /// Its agent's container.
+    pub agent: Container,
+    /// How the container before it ended.
+    pub before: Option<Exit>,
+}
+
+/// A pod's signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// None.
+    None,
+    /// Run this attempt.
+    Run(u8),
+    /// This attempt is over.
+    Settled(u8),
+}
+
+/// The agent's container, in a pod's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Container {
+    /// It waits to be started.
+    Waiting,
+    /// It runs.
+    Running,
+    /// It ended.
+    Exited(Exit),
+}
+
+/// How a container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Exit {
+    /// It has a containerID.
+    pub real: bool,
+    /// Its exit code is 0.
+    pub zero: bool,
+    /// What its termination message says.
+    pub said: Said,
+}
+
+/// A termination message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Said {
+    /// Nothing.
+    Nothing,
+    /// The attempt was started.
+    Trace(u8),
+    /// The attempt is over.
+    Verdict(u8, Outcome),
+}
+
+/// A pod, as the machine has it that it is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Local {
+    /// The migration that the pod waits for.
+    pub fingerprint: u8,
+    /// The agent's process.
+    pub process: Option<Process>,
+    /// The container's state, as the kubelet would report it.
+    pub container: Container,
+    /// The state of the container before it.
+    pub before: Option<Exit>,
+    /// The journal on the emptyDir.
+    pub journal: JournalView,
+    /// The termination message as it is in its file.
+    pub message: Said,
+    /// The signal volume.
+    pub news: News,
+    /// The pod is on its way out: deleted, evicted, or declared failed by others.
+    pub leaving: bool,
+    /// The init containers are done and the app runs.
+    pub app: bool,
+    /// The emptyDir was emptied.
+    pub emptied: bool,
+    /// The signal volume showed an old value. That and an empty emptyDir together are more than the agent can bear:
+    /// nothing is then left that knows of an earlier process.
+    pub rewound: bool,
+}
+
+/// An agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// The real state machine.
+    pub agent: Agent,
+    /// What it does now; nothing, if it waits.
+    pub doing: Option<AgentAction>,
+    /// What it waits for, if it does.
+    pub waits: Waits,
+    /// It was asked to stop.
+    pub asked: bool,
+    /// Its command, while that lives.
+    pub command: Option<Command>,
+}
+
+/// What an agent waits for, beside news and a termination signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Waits {
+    /// Nothing else.
+    News,
+    /// The targets that must be reachable.
+    Targets,
+    /// The command's end.
+    Command,
+    /// The end of its patience.
+    Patience,
+}
+
+/// A live migration process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Command {
+    /// Its attempt.
+    pub attempt: u8,
+    /// It got a termination signal.
+    pub stopped: bool,
+}
+
+/// A node and its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    /// The Node object.
+    pub object: Option<NodeObject>,
+    /// The machine.
+    pub machine: Machine,
+}
+
+/// A Node object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NodeObject {
+    /// Its UID.
+    pub uid: u8,
+    /// It is Ready.
+    pub ready: bool,
+    /// It has the out-of-service taint.
+    pub tainted: bool,
+}
+
+/// A machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Machine {
+    /// It runs, and its kubelet renews its Lease.
+    On,
+    /// It runs, and can't reach the API server.
+    Cut,
+    /// It is off.
+    Off,
+}
+
+/// The record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Record {
+    /// Its UID: how many there were before it.
+    pub incarnation: u8,
+    /// It has a deletionTimestamp.
+    pub deleting: bool,
+    /// It has our finalizer.
+    pub protected: bool,
+    /// The workloads that own it, as bits.
+    pub owners: u8,
+    /// The operators' orders.
+    pub orders: Vec<Override>,
+    /// The status, every time in it the same.
+    pub status: Option<MigrationGateStatus>,
+}
+
+/// A controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Controller {
+    /// The pods as it knows them.
+    pub pods: [Id<Slot>; PODS],
+    /// The record as it knows it.
+    pub record: Id<Option<Record>>,
+    /// The nodes as it knows them.
+    pub nodes: Id<[Option<NodeObject>; NODES]>,
+    /// The workloads as it knows them.
+    pub revision: u8,
+    /// Answers to its questions.
+    pub live: Id<Live>,
+    /// What it decided and didn't do yet.
+    pub todo: Id<Vec<Todo>>,
+}
+
+/// Answers from the API server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Live {
+    /// The attempt and the slot of its pod, or the record, that was asked about.
+    pub asked: Option<Asked>,
+    /// The runner's pod, with its slot.
+    pub runner: Option<(u8, Id<Slot>)>,
+    /// The runner's node, and whether its Lease was silent for long enough.
+    pub node: Option<(Option<NodeObject>, bool)>,
+    /// Every pod.
+    pub pods: Option<[Id<Slot>; PODS]>,
+}
+
+/// What a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// This attempt, in this slot.
+    Runner(u8, u8),
+    /// The pods of this record.
+    Pods(u8),
+}
+
+/// A step of a decision: [`migration_gate::controller::decide::Action`] with numbers for names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each stands for the action of the same name")]
+pub enum Todo {
+    Create { owners: u8 },
+    Own { at: Id<Option<Record>>, owners: u8 },
+    Protect { at: Id<Option<Record>> },
+    Release { at: Id<Option<Record>> },
+    Delete { at: Id<Option<Record>> },
+    Write { at: Id<Option<Record>>, status: Id<MigrationGateStatus> },
+    Signal { slot: u8, at: Id<Slot>, attempt: u8 },
+    Settle { slot: u8, at: Id<Slot>, mark: Option<u8>, keep: bool, open: bool },
+    Open { slot: u8 },
+    AskNode { asked: Asked, node: u8 },
+    AskRunner { asked: Asked, slot: u8 },
+    AskPods { asked: Asked },
+}
+
+/// What no part of the cluster knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Ghost {
+    /// The attempts that were executed on each pod, as bits.
+    pub executed: [u8; PODS],
+    /// Migrations whose command ended well and by itself, as bits.
+    pub true_success: u8,
+    /// Migrations that an operator marked, as bits.
+    pub marked: u8,
+    /// Migrations that a record ever called succeeded, as bits.
+    pub recorded: u8,
+    /// Migrations whose success ever stood in a pod's status, as bits.
+    pub reported: u8,
+    /// Records that were lost.
+    pub lost: u8,
+    /// Something happened after which only an operator can go on.
+    pub excused: bool,
+    /// The first promise that was broken.
+    pub broken: Option<Broken>,
+}
+
+/// A promise that was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Broken {
+    /// Two migration processes were alive at once.
+    TwoRunners,
+    /// A gate opened without a recorded success, or a success was recorded that was none.
+    UnsoundGate,
+    /// An app started before its migration succeeded.
+    EarlyStart,
+    /// An attempt was executed twice.
+    RanTwice,
+    /// A migration was executed again after its success was reported.
+    LostSuccess,
+    /// A migration was executed after its attempts were used up.
+    TooManyAttempts,
+}
+
+interned!(Slot, Local, Option<Record>, [Option<NodeObject>; NODES], Live, Vec<Todo>, MigrationGateStatus);
+
+impl Slot {
+    /// The pod, if the API server has it.
+    pub fn pod(self) -> Option<Pod> {
+        match self {
+            Slot::Here(pod) => Some(pod),
+            _ => None,
+        }
+    }
+}
+
+impl State {
+    /// The pod in this slot, if the API server has it.
+    pub fn pod(&self, slot: usize) -> Option<Pod> {
+        self.pods[slot].get().pod()
+    }
+
+    /// Changes a pod; one that nothing keeps any more goes.
+    pub fn set_pod(&mut self, slot: usize, pod: Pod) {
+        let kept = !(pod.deleting && pod.confirmed) || pod.held;
+        self.pods[slot] = Id::of(if kept { Slot::Here(pod) } else { Slot::Gone });
+    }
+
+    /// Migration processes that are alive.
+    pub fn runners(&self) -> usize {
+        self.locals.iter().filter(|local| local.get().process.is_some_and(|process| process.command.is_some())).count()
+    }
+
+    /// The Node objects.
+    pub fn node_objects(&self) -> Id<[Option<NodeObject>; NODES]> {
+        Id::of(self.nodes.map(|node| node.object))
+    }
+}
+
+impl Ghost {
+    /// Notes a broken promise; the first one stays.
+    pub fn blame(&mut self, broken: Broken) {
+        self.broken.get_or_insert(broken);
+    }
+}
