@@ -51,7 +51,7 @@ test-node: image shop
 	cargo test -p demo --tests -- --test-threads 1
 
 test-long:
-	ROTATIONS=200 RESTARTS=100 cargo test --test rotation_api -- --nocapture
+	ROTATIONS=200 RESTARTS=100 cargo test --test rotation -- --nocapture
 
 demo: image shop
 	cargo run --quiet -p demo
