@@ -62,8 +62,9 @@ bench-node: image shop
 bench:
 	cargo bench
 
-bench-run:
-	MIGRATION_GATE_LONG=1 cargo test --release --test run figures -- --nocapture
+bench-run: program
+	MIGRATION_GATE_LONG=1 MIGRATION_GATE_PROGRAM=$(CURDIR)/target/$(TARGET)/release/migration-gate \
+	  cargo test --test run figures -- --nocapture
 
 cluster-up: image
 	$(TESTCLUSTER) up --name $(CLUSTER) --cert-manager

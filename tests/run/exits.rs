@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use testcluster::postgres::Server;
 
 use super::mariadb::{MariaDb, free_address, run};
-use super::starter::{Folder, LOOPBACK, PROGRAM, SOON, new_name, postgres, start, start_program, until};
+use super::starter::{Folder, LOOPBACK, SOON, new_name, postgres, program, start, start_program, until};
 
 const TRUE: &[&str] = &["true"];
 
@@ -88,7 +88,8 @@ fn a_full_disk_is_noticed_before_anything_is_run() {
         // The disk is in a mount namespace of its own, and goes with it.
         let script = format!(
             "mkdir -p disk && mount -t tmpfs -o size=64k none disk && touch disk/lock disk/app.db disk/app.db.default.lock && \
-             (cat /dev/zero > disk/fill; true) 2>/dev/null; exec {PROGRAM} run -- touch {}",
+             (cat /dev/zero > disk/fill; true) 2>/dev/null; exec {} run -- touch {}",
+            program(),
             folder.file("ran").display()
         );
         let mut shell = Command::new("unshare");
@@ -195,12 +196,12 @@ fn secrets_are_nowhere() {
     );
     let from_file = folder.file("url");
     fs::write(&from_file, format!("{url}\n")).expect("a file");
-    let mut program = Command::new(PROGRAM);
-    program.args(["run", "--once", "v1", "--lock-file"]).arg(&from_file).args(["--", "sh", "-c", ". \"$0\""]);
+    let mut by_file = Command::new(program());
+    by_file.args(["run", "--once", "v1", "--lock-file"]).arg(&from_file).args(["--", "sh", "-c", ". \"$0\""]);
     let file = folder.file("script");
     fs::write(&file, script).expect("a file");
-    program.arg(&file);
-    let starter = start_program(program);
+    by_file.arg(&file);
+    let starter = start_program(by_file);
     until("the command", SOON, || folder.file("here").exists().then_some(()));
     let processes = Command::new("ps").args(["-e", "-o", "args"]).output().expect("ps").stdout;
     let processes = String::from_utf8_lossy(&processes);
@@ -213,9 +214,9 @@ fn secrets_are_nowhere() {
     let rows = server.psql_in(&database, "SELECT * FROM migration_gate_runs").expect("the table");
     assert!(rows.contains("password ***") && !rows.contains("testcluster"), "{rows}");
     let noted = {
-        let mut program = Command::new(PROGRAM);
-        program.args(["run", "--lock", &url, "--", "true"]);
-        start_program(program).wait()
+        let mut by_argument = Command::new(program());
+        by_argument.args(["run", "--lock", &url, "--", "true"]);
+        start_program(by_argument).wait()
     };
     assert!(noted.output.contains("everybody on this host can see the password"), "{noted:?}");
 }

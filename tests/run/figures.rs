@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::starter::{Folder, PROGRAM, Running, SOON, is_long, new_name, postgres, start, until};
+use super::starter::{Folder, Running, SOON, is_long, new_name, postgres, program, start, until};
 
 fn median(mut all: Vec<Duration>) -> Duration {
     all.sort_unstable();
@@ -12,11 +12,11 @@ fn median(mut all: Vec<Duration>) -> Duration {
 }
 
 fn time(url: &str, arguments: &[&str]) -> Duration {
-    let mut program = Command::new(PROGRAM);
-    program.arg("run").args(arguments).args(["--", "true"]).env("MIGRATION_GATE_LOCK", url);
-    program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut starter = Command::new(program());
+    starter.arg("run").args(arguments).args(["--", "true"]).env("MIGRATION_GATE_LOCK", url);
+    starter.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let started = Instant::now();
-    assert!(program.status().expect("the program under test").success());
+    assert!(starter.status().expect("the program under test").success());
     started.elapsed()
 }
 
@@ -59,6 +59,6 @@ fn figures() {
         assert_eq!(waiter.wait().code, Some(0));
     }
     println!("from the release to the last of 50 waiters: {:?}", released.elapsed());
-    let size = fs::metadata(PROGRAM).expect("the program").len();
+    let size = fs::metadata(program()).expect("the program").len();
     println!("size of the program: {:.1} MB", size as f64 / 1e6);
 }

@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use testcluster::postgres::Server;
 
-/// The program under test.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_migration-gate");
+/// The program under test; another build of it, if MIGRATION_GATE_PROGRAM says so.
+pub fn program() -> String {
+    std::env::var("MIGRATION_GATE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_migration-gate").to_owned())
+}
+
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Nothing takes that long, unless a test says so.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -139,12 +142,12 @@ pub struct Running {
 
 /// Starts `migration-gate run` with its URL in the environment, as the documentation says.
 pub fn start(url: &str, arguments: &[&str], command: &[String]) -> Running {
-    let mut program = Command::new(PROGRAM);
-    program.arg("run").args(arguments).env("MIGRATION_GATE_LOCK", url);
+    let mut starter = Command::new(program());
+    starter.arg("run").args(arguments).env("MIGRATION_GATE_LOCK", url);
     if !command.is_empty() {
-        program.arg("--").args(command);
+        starter.arg("--").args(command);
     }
-    start_program(program)
+    start_program(starter)
 }
 
 /// Starts a program as prepared, in a group of its own.
