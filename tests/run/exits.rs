@@ -1,12 +1,12 @@
 //! Exit codes, sentences, signals and secrets.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 use testcluster::postgres::Server;
 
-use super::mariadb::{MariaDb, free_address, run};
+use super::mariadb::{MariaDb, free_address, run, spawn_to_die_with_us};
 use super::starter::{Folder, LOOPBACK, SOON, new_name, postgres, program, start, start_program, until};
 
 const TRUE: &[&str] = &["true"];
@@ -75,6 +75,61 @@ fn a_read_only_mariadb_and_one_without_rights_are_told_apart() {
     refused(&url.replace("/shop", "/nowhere"), &[], 78, "Unknown database");
     server.sql("SET GLOBAL read_only = 1");
     refused(&url, &[], 73, "read-only replica");
+}
+
+/// A server of PostgreSQL that only replays: a copy of the data of one that was stopped, on a port of its own.
+struct Standby {
+    process: Child,
+    url: String,
+    _folder: Folder,
+}
+
+impl Standby {
+    fn of(mut server: Server, database: &str) -> Standby {
+        let folder = Folder::new();
+        let (data, address) = (folder.file("data"), free_address());
+        let url = server.url_of(database).replace(&server.address().to_string(), &address.to_string());
+        let original = server.log().with_file_name("data");
+        server.kill();
+        run(Command::new("cp").arg("-a").args([&original, &data]));
+        let _ = fs::remove_file(data.join("postmaster.pid"));
+        fs::write(data.join("standby.signal"), "").expect("a file");
+        run(Command::new("chown").arg("-R").arg(format!("--reference={}", original.display())).arg(&folder.0));
+        let newest = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL").flatten().map(|entry| entry.path()).max();
+        let program = newest.expect("a version").join("bin/postgres");
+        let mut command = match rustix::process::geteuid().is_root() {
+            true => Command::new("setpriv"),
+            false => Command::new("env"),
+        };
+        if rustix::process::geteuid().is_root() {
+            command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--pdeathsig", "KILL", "--"]);
+        }
+        command.arg(program).arg("-D").arg(&data).args(["-c", "listen_addresses=127.0.0.1", "-c", "hot_standby=on"]);
+        command.args(["-c", &format!("port={}", address.port()), "-c", "max_connections=300"]);
+        command.args(["-c", &format!("unix_socket_directories={}", folder.0.display())]);
+        command.args(["-c", "dynamic_shared_memory_type=mmap", "-c", "shared_buffers=32MB"]).current_dir(&folder.0);
+        let log = fs::File::create(folder.file("log")).expect("a file");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Standby { process: spawn_to_die_with_us(command), url, _folder: folder }
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_replica_of_postgres_is_refused() {
+    let server = Server::start(LOOPBACK).expect("a server of its own");
+    let url = server.create_database("replica").expect("a database");
+    assert_eq!(start(&url, &["--once", "v1"], &words(TRUE)).wait().code, Some(0));
+    let standby = Standby::of(server, "replica");
+    refused(&standby.url, &["--once", "v2"], 73, "read-only replica, where a lock excludes nobody");
+    // What is done is known there too, and needs no lock.
+    refused(&standby.url, &["--once", "v1"], 0, "v1 is done already");
 }
 
 #[test]
