@@ -113,6 +113,11 @@ impl Case<'_> {
         if active.confirmed_dead {
             return Evidence::Fence(Box::new(pod.clone()));
         }
+        let unsignalled = pod.signal.as_ref().is_none_or(|signal| signal.attempt() < active.attempt);
+        if pod.phase == PodPhase::Ended && unsignalled && active.signalled_at.is_none() {
+            // Its kubelet starts nothing in it any more, so that a signal that still comes is never heard.
+            return ended(AttemptOutcome::NotStarted, "the pod ended before it was signalled");
+        }
         match (pod.phase, &pod.agent) {
             (PodPhase::Ended, AgentState::Exited(exit)) if exit.real && exit.out_of_memory => {
                 return Evidence::Ended(Ending {

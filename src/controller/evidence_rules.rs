@@ -252,3 +252,18 @@ fn a_pod_that_went_on_without_a_verdict_is_held_for_the_operator() {
     let reported = Pod { phase: PodPhase::Running, ..exited(verdict("a", 3, Outcome::Succeeded)) };
     assert_eq!(outcome(&weighed(vec![reported], |_| {})), Some(AttemptOutcome::Succeeded));
 }
+
+#[test]
+fn a_pod_that_its_kubelet_ended_before_it_was_signalled_never_starts() {
+    let unsignalled = crate::migration::Active { signalled_at: None, ..active("a", 3) };
+    for (pod, ends) in [
+        (Pod { phase: PodPhase::Ended, agent: AgentState::Waiting, ..pod("a") }, true),
+        (Pod { phase: PodPhase::Ended, agent: AgentState::Waiting, ..marked("a", 2) }, true),
+        (Pod { phase: PodPhase::Ended, agent: AgentState::Waiting, ..runner("a", 3) }, false),
+        (Pod { phase: PodPhase::Collected, ..pod("a") }, false),
+    ] {
+        let snapshot = group(running("a", 3), vec![pod]);
+        let evidence = weigh(&unsignalled, &snapshot, NodeDeletion::Proves);
+        assert_eq!(outcome(&evidence) == Some(AttemptOutcome::NotStarted), ends, "{:?}", snapshot.pods);
+    }
+}

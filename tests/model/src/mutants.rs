@@ -90,7 +90,8 @@ impl Mutant {
                 }
             }
             Mutant::RestartableIsDead => every_pod(snapshot, |pod| {
-                if pod.is_alive() && matches!(&pod.agent, AgentState::Exited(exit) if exit.real) {
+                let silent = pod.running_attempt().is_some_and(|attempt| pod.report(attempt).is_none());
+                if silent && pod.is_alive() && matches!(&pod.agent, AgentState::Exited(exit) if exit.real) {
                     pod.phase = PodPhase::Ended;
                 }
             }),

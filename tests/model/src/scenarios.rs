@@ -51,7 +51,7 @@ pub fn defects() -> Vec<(Mutant, Config)> {
     let calm = Config::calm;
     let with = |mutant: Mutant, config: Config| (mutant, config.mutated(mutant));
     vec![
-        with(Mutant::SwapOnMigration, calm().group().two_leaders()),
+        with(Mutant::SwapOnMigration, calm().group().two_leaders().with(1, &[Kill])),
         with(Mutant::SignalBeforeRecord, calm().two_leaders()),
         with(Mutant::SignalWithoutVersion, calm().two_leaders().with(4, &[Fail, Fail, Force, Delete, Kill])),
         with(Mutant::SettleWithoutVersion, calm().two_leaders().with(3, &[Fail, Delete, Kill])),
