@@ -87,6 +87,20 @@ fn template(deployment: &Value) -> &Value {
     &deployment["spec"]["template"]
 }
 
+/// An object as it was read, and as it is once that was written back. The Deployment controller writes its status in
+/// between as it likes, and whoever replaces then reads again.
+async fn written_back(who: &Somebody, path: &str) -> (Value, Value) {
+    eventually("nobody else to write between a read and a replacement", async || {
+        let read = who.get(path).await.expect("it exists");
+        match who.replace(path, &read).await {
+            Ok(replaced) => Some((read, replaced)),
+            Err(refusal) if refusal.code == 409 => None,
+            Err(refusal) => panic!("{refusal:?}"),
+        }
+    })
+    .await
+}
+
 /// What the API server says when it refuses.
 fn refusal(answer: Answer) -> String {
     answer.expect_err("a refusal").message
@@ -123,8 +137,7 @@ async fn creation_injects_and_nothing_else_changes_the_template(installed: &Inst
         assert_eq!(template(&updated), template(&created), "{patch}");
     }
     // Written back as it was read, it stays as it was.
-    let read = administrator.get(&path).await.expect("it exists");
-    let replaced = administrator.replace(&path, &read).await.expect("the same object");
+    let (read, replaced) = written_back(administrator, &path).await;
     assert_eq!(replaced["metadata"]["generation"], read["metadata"]["generation"]);
     // A change of the image is another migration; the injection follows.
     let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "registry.example/shop:2.0"}]}}}});
