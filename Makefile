@@ -16,7 +16,7 @@ program:
 	$(STATIC) cargo build --release --target $(TARGET) --bin migration-gate
 
 agent:
-	$(STATIC) cargo build --profile agent --target $(TARGET) --bin migration-gate-agent
+	$(STATIC) cargo build --profile agent --target $(TARGET) -p migration-gate-agent
 
 shop:
 	$(STATIC) cargo build --release --target $(TARGET) -p demo --bin shop
@@ -30,7 +30,7 @@ test: lint test-unit test-run test-api test-node
 
 test-unit:
 	cargo test --workspace --lib --bins
-	cargo test --test agent -- --test-threads=8
+	cargo test -p migration-gate-agent --test agent -- --test-threads=8
 	cargo test --test transport
 
 test-run:

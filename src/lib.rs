@@ -5,10 +5,8 @@
 //! agent waits inside the init container and runs the command. They meet only in the [contract].
 
 pub mod admission;
-pub mod agent;
 pub mod api_error;
 pub mod cli;
-pub mod contract;
 pub mod controller;
 pub mod group;
 pub mod health;
@@ -21,3 +19,6 @@ pub mod supervise;
 pub mod telemetry;
 pub mod tls;
 pub mod webhook;
+
+pub use migration_gate_agent as agent;
+pub use migration_gate_contract as contract;

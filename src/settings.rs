@@ -12,11 +12,10 @@ use serde_json::Value;
 use crate::contract::{DOMAIN, annotation};
 use crate::group::{GROUP_NAME_RULE, GroupName};
 
-mod address;
 pub(crate) mod duration;
 mod words;
 
-pub use address::Address;
+pub use crate::contract::Address;
 
 /// What a workload's annotations ask for.
 #[derive(Clone, Debug, Default, PartialEq)]

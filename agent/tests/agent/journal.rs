@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use migration_gate::contract::{Outcome, pod};
+use migration_gate_contract::{Outcome, pod};
 
 use crate::pod::{AGENT, Agent, Pod, is_root};
 

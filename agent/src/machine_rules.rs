@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::attempt::{EXIT_STOPPED, Ending, Exit, Plan, Step};
-use super::journal::{Entry, JournalView};
-use super::machine::{Action, Agent, Input};
-use super::signal::{News, Order, Run};
-use crate::contract::{Opened, Outcome, Settled, Signal};
+use crate::attempt::{EXIT_STOPPED, Ending, Exit, Plan, Step};
+use crate::journal::{Entry, JournalView};
+use crate::machine::{Action, Agent, Input};
+use crate::signal::{News, Order, Run};
+use migration_gate_contract::{Opened, Outcome, Settled, Signal};
 
 const OK: Exit = Exit::Code(0);
 const FAILED: Ending = Ending { outcome: Outcome::Failed, exit: Some(Exit::Code(3)) };

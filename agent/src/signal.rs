@@ -1,6 +1,6 @@
 //! What the controller says to this pod: the two signal files, as the machine hears them.
 
-use crate::contract::{Opened, Signal};
+use migration_gate_contract::{Opened, Signal};
 
 /// The signal directory at one moment, as far as it is meant for this pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use migration_gate::contract::{Opened, Outcome, Report, Run, Settled, Signal, Verdict, pod};
+use migration_gate_contract::{Opened, Outcome, Report, Run, Settled, Signal, Verdict, pod};
 use rustix::process::{Pid, kill_process};
 
 /// The agent under test.

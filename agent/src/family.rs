@@ -14,7 +14,7 @@ use rustix::process::{
     set_child_subreaper, wait, waitid,
 };
 
-use super::attempt::Exit;
+use crate::attempt::Exit;
 
 /// Makes this process the one that inherits its descendants' orphans. PID 1 is that already.
 ///

@@ -9,8 +9,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::wait_for::Target;
-use crate::contract::pod;
+use crate::wait_for::Target;
+use migration_gate_contract::pod;
 
 /// What the agent is asked to do.
 #[derive(Debug, PartialEq, Eq)]

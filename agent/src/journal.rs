@@ -9,8 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::attempt::Ending;
-use crate::contract::{Report, Trace};
+use crate::attempt::Ending;
+use migration_gate_contract::{Report, Trace};
 
 /// What the journal knows of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

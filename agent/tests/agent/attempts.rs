@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use migration_gate::contract::{MESSAGE_BYTES, Outcome, VERDICT_BYTES};
+use migration_gate_contract::{MESSAGE_BYTES, Outcome, VERDICT_BYTES};
 use rustix::process::Signal;
 
 use crate::pod::{AGENT, Agent, Pod, SOON, until};

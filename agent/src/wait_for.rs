@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
-use super::probe;
-use super::say::say;
-use crate::settings::Address;
+use crate::probe;
+use crate::say::say;
+use migration_gate_contract::Address;
 
 /// Between two tries at one target.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -23,10 +23,10 @@
 
 use std::time::Duration;
 
-use super::attempt::{EXIT_STOPPED, Ending, Exit, Plan, Step};
-use super::journal::{Entry, JournalView};
-use super::signal::{News, Order, Run};
-use crate::contract::Outcome;
+use crate::attempt::{EXIT_STOPPED, Ending, Exit, Plan, Step};
+use crate::journal::{Entry, JournalView};
+use crate::signal::{News, Order, Run};
+use migration_gate_contract::Outcome;
 
 /// How long a repeated answer waits for the settled mark or the pass before the agent exits to give it again.
 pub const LINGER: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::process::Stdio;
 
-use migration_gate::contract::Outcome;
+use migration_gate_contract::Outcome;
 use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
 

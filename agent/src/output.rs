@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio, read, write};
 
-use super::report::Tail;
+use crate::report::Tail;
 
 /// What is read and written at once. A pipe that is ready takes so many bytes without blocking (pipe(7), PIPE_BUF), and
 /// the agent must never block in a write: it has signals to heed.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::tls_anybody;
-use super::wait_for::{Scheme, Target};
+use crate::tls_anybody;
+use crate::wait_for::{Scheme, Target};
 
 /// How long one try may take, apart from resolving the name.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use migration_gate::contract::{Outcome, pod};
+use migration_gate_contract::{Outcome, pod};
 use rustix::process::Signal;
 
 use crate::pod::{Agent, Pod, SOON, until};

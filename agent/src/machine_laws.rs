@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::attempt::{Ending, Exit, Plan, Step};
-use super::journal::{Entry, JournalView};
-use super::machine::{Action, Agent, Input};
-use super::signal::{News, Order, Run};
-use crate::contract::Outcome;
+use crate::attempt::{Ending, Exit, Plan, Step};
+use crate::journal::{Entry, JournalView};
+use crate::machine::{Action, Agent, Input};
+use crate::signal::{News, Order, Run};
+use migration_gate_contract::Outcome;
 
 /// What may happen to a pod and its agent.
 #[derive(Clone, Debug)]

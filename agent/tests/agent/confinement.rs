@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use migration_gate::contract::{Outcome, pod};
+use migration_gate_contract::{Outcome, pod};
 
 use crate::pod::{AGENT, Agent, Pod, SOON, is_root, until};
 

@@ -4,9 +4,13 @@
 //! two of them as files. They outlive any one version of the programs, so they stand here and nowhere else, and a change
 //! of meaning is a new name, never a new value.
 
+mod address;
+
 use serde::{Deserialize, Serialize};
 
-/// The DNS domain of every label, annotation, condition and finalizer, and the API group of [`crate::migration`].
+pub use address::Address;
+
+/// The DNS domain of every label, annotation, condition and finalizer, and the API group of the MigrationGate resource.
 pub const DOMAIN: &str = "migration-gate.dev";
 
 /// `spec.readinessGates[].conditionType` and the type of the pod condition that opens it.

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFd;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::args::Argv;
-use super::attempt::Exit;
-use super::family::{kill_container, reap, signal_descendants};
-use super::output::Pump;
-use super::report::Tail;
-use super::say::say;
+use crate::args::Argv;
+use crate::attempt::Exit;
+use crate::family::{kill_container, reap, signal_descendants};
+use crate::output::Pump;
+use crate::report::Tail;
+use crate::say::say;
 
 /// From the SIGTERM that ends a command to the SIGKILL: a pod's own default.
 pub const GRACE: Duration = Duration::from_secs(30);

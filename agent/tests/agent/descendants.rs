@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migration_gate::contract::Outcome;
+use migration_gate_contract::Outcome;
 
 use crate::pod::{Pod, SOON, is_root, until};
 

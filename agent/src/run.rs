@@ -5,19 +5,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::args::Run;
-use super::attempt::{EXIT_CONFIG, Ending, Exit, Plan, Step};
-use super::family::adopt_orphans;
-use super::journal::{Journal, JournalView};
-use super::machine::{Action, Agent, Input, LINGER};
-use super::notify::Notices;
-use super::report::{Message, Tail, compose};
-use super::running::Running;
-use super::say::say;
-use super::signal::News;
-use super::wait_for::Waiter;
-use super::watch::SignalDirectory;
-use crate::contract::{Outcome, Report, Trace, Verdict};
+use crate::args::Run;
+use crate::attempt::{EXIT_CONFIG, Ending, Exit, Plan, Step};
+use crate::family::adopt_orphans;
+use crate::journal::{Journal, JournalView};
+use crate::machine::{Action, Agent, Input, LINGER};
+use crate::notify::Notices;
+use crate::report::{Message, Tail, compose};
+use crate::running::Running;
+use crate::say::say;
+use crate::signal::News;
+use crate::wait_for::Waiter;
+use crate::watch::SignalDirectory;
+use migration_gate_contract::{Outcome, Report, Trace, Verdict};
 
 /// Waits, runs, reports; returns the exit code.
 pub fn run(run: Run) -> u8 {

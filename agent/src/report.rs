@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use crate::contract::{MESSAGE_BYTES, Report, VERDICT_BYTES};
+use migration_gate_contract::{MESSAGE_BYTES, Report, VERDICT_BYTES};
 
 /// The bytes of output that are kept. More than a message holds, for escape sequences are taken out of it.
 const KEPT: usize = 2 * MESSAGE_BYTES;
@@ -140,7 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::contract::{Outcome, Verdict};
+    use migration_gate_contract::{Outcome, Verdict};
 
     fn verdict() -> Report {
         Report::Verdict(Verdict {

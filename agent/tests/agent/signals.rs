@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use migration_gate::agent::signal::Order;
-use migration_gate::agent::watch::SignalDirectory;
-use migration_gate::contract::{Outcome, pod};
+use migration_gate_agent::signal::Order;
+use migration_gate_agent::watch::SignalDirectory;
+use migration_gate_contract::{Outcome, pod};
 use rustix::process::Signal;
 
 use crate::pod::{Pod, SOON, until};

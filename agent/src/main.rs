@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    migration_gate::agent::main(std::env::args_os().skip(1))
+    migration_gate_agent::main(std::env::args_os().skip(1))
 }

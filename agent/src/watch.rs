@@ -13,9 +13,9 @@ use rustix::fs::inotify;
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
-use super::say::say;
-use super::signal::News;
-use crate::contract::pod;
+use crate::say::say;
+use crate::signal::News;
+use migration_gate_contract::pod;
 
 /// Between two looks at a directory that is watched.
 const SLOW: Duration = Duration::from_secs(10);

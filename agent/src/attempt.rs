@@ -1,6 +1,6 @@
 //! What an attempt consists of, how it ends, and the exit codes that say so.
 
-use crate::contract::{Outcome, Verdict};
+use migration_gate_contract::{Outcome, Verdict};
 
 /// The exit code of an agent that was started with arguments that it does not understand: sysexits' EX_USAGE.
 pub const EXIT_USAGE: u8 = 64;
