@@ -1,7 +1,9 @@
 //! The agent's arguments: raw ones in, a value that can't be wrong out.
 //!
-//!     migration-gate-agent install PATH
-//!     migration-gate-agent [--wait-for=ADDRESS]... [--verify=WORD]... [--root=DIR] -- COMMAND [ARGUMENT]...
+//! ```text
+//! migration-gate-agent install PATH
+//! migration-gate-agent [--wait-for=ADDRESS]... [--verify=WORD]... [--root=DIR] -- COMMAND [ARGUMENT]...
+//! ```
 //!
 //! The webhook writes them. `--root` is for tests: it puts DIR before every path of [`Paths`].
 
