@@ -115,6 +115,7 @@ async fn deployments_are_gated_and_ungated_by_their_labels() {
     a_denial_names_the_key(&installed).await;
     who_did_not_opt_in_is_left_alone(&installed).await;
     an_undo_to_before_the_adoption_is_admitted(&installed).await;
+    an_audited_namespace_is_only_told(&installed).await;
     without_the_webhook_only_the_gated_wait(installed).await;
 }
 
@@ -246,6 +247,30 @@ async fn an_undo_to_before_the_adoption_is_admitted(installed: &Installed) {
     let undone = administrator.get(&format!("{SHOP}/old")).await.expect("it exists");
     assert!(!is_injected(&undone), "{undone:#}");
     assert_eq!(undone["metadata"]["labels"][label::GATED], label::GATED_TRUE);
+}
+
+/// Warnings arrive in a header, which kubectl shows.
+async fn an_audited_namespace_is_only_told(installed: &Installed) {
+    namespace(&installed.administrator, "curious", json!({ label::INJECT: label::INJECT_AUDIT })).await;
+    let mut bad = gated("bad");
+    bad["metadata"]["annotations"][annotation::TIMEOUT] = json!("for ever");
+    for (deployment, warning) in
+        [(gated("orders"), "Warning: migration-gate audit: would be gated"), (bad, "audit: would be refused: ")]
+    {
+        let file = installed.cluster.folder("audit").expect("a folder").join("deployment.json");
+        std::fs::write(&file, deployment.to_string()).expect("a file");
+        eventually("a warning from the webhook", async || {
+            let mut kubectl = installed.cluster.kubectl_command();
+            let output = kubectl.args(["apply", "-n", "curious", "-f"]).arg(&file).output().expect("kubectl runs");
+            assert!(output.status.success(), "nothing is refused: {output:?}");
+            installed.cluster.kubectl(&["delete", "-n", "curious", "-f", &file.to_string_lossy()]).expect("it goes");
+            String::from_utf8_lossy(&output.stderr).contains(warning).then_some(())
+        })
+        .await;
+        let path = "/apis/apps/v1/namespaces/curious/deployments";
+        let made = installed.administrator.must_create(path, &deployment).await;
+        assert_eq!(template(&made)["spec"]["initContainers"], Value::Null, "nothing is changed");
+    }
 }
 
 async fn without_the_webhook_only_the_gated_wait(mut installed: Installed) {

@@ -24,10 +24,12 @@ pub const RECORD_FINALIZER: &str = "migration-gate.dev/active";
 
 /// Label keys, and the values that are ours.
 pub mod label {
-    /// On a Namespace: the webhook looks at its workloads. Value: [`INJECT_ENABLED`].
+    /// On a Namespace: the webhook looks at its workloads. Value: [`INJECT_ENABLED`] or [`INJECT_AUDIT`].
     pub const INJECT: &str = "migration-gate.dev/inject";
     /// The value of [`INJECT`] that turns injection on.
     pub const INJECT_ENABLED: &str = "enabled";
+    /// The value of [`INJECT`] with which nothing is changed, and warnings say what would be.
+    pub const INJECT_AUDIT: &str = "audit";
     /// On a workload: it is to be gated. Value: [`GATED_TRUE`].
     pub const GATED: &str = "migration-gate.dev/gated";
     /// The value of [`GATED`] that turns the gate on.

@@ -2,8 +2,9 @@
 //!
 //! The life of a review follows the files: `review` reads the bytes and writes the answer, `decide` says what happens
 //! to the workload, `inject` and `strip` change its pod template, `patch` says so in JSON Patch. `offline` does the same to
-//! the objects of a file. Nothing here does I/O, keeps state or looks at a clock: the same manifest gives the same object.
+//! the objects of a file; `audit` only says what would be done. Nothing here does I/O, keeps state or looks at a clock: the same manifest gives the same object.
 
+mod audit;
 mod canonical;
 mod decide;
 mod denial;
@@ -19,6 +20,7 @@ mod template;
 mod warnings;
 mod workload;
 
+pub use audit::Mode;
 pub use offline::{Migration, Rendered, migration, render, unrender, workload_kind};
 pub use review::{Answer, Decision, Operation, ReviewError, Subject, review};
 

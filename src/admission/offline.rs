@@ -98,9 +98,13 @@ pub struct Migration {
 
 /// Reads from an object what its injection would run; `None` if it has none.
 pub fn migration(object: &Value) -> Option<Migration> {
-    let template = Template::new(object["spec"]["template"].clone()).ok()?;
-    let Note::Readable(note) = Injected::read(&template) else { return None };
-    let container = find(&template, INIT_CONTAINERS, note.migration_container())?;
+    migration_of(&Template::new(object["spec"]["template"].clone()).ok()?)
+}
+
+/// Reads from a template what its injection would run; `None` if it has none.
+pub(super) fn migration_of(template: &Template) -> Option<Migration> {
+    let Note::Readable(note) = Injected::read(template) else { return None };
+    let container = find(template, INIT_CONTAINERS, note.migration_container())?;
     let words = container["args"].as_array()?.iter().filter_map(Value::as_str);
     Some(Migration {
         record: template.entry(LABELS, label::GATE)?.to_owned(),

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Installation;
+use super::audit::{Mode, audited};
 use super::decide::{Admission, Case, Decided, Rewrite, decide};
 use super::denial::Denial;
+use super::warnings::Warning;
 use super::workload::Workload;
 use crate::group::WorkloadKind;
 
@@ -42,6 +44,8 @@ pub enum Decision {
     Ungated,
     /// Refused.
     Denied,
+    /// Untouched, in a namespace that only wants to know what would be.
+    Audited,
 }
 
 impl Decision {
@@ -54,6 +58,7 @@ impl Decision {
             Decision::Stripped => "stripped",
             Decision::Ungated => "ungated",
             Decision::Denied => "denied",
+            Decision::Audited => "audited",
         }
     }
 }
@@ -113,7 +118,7 @@ pub enum ReviewError {
 /// # Errors
 /// If the bytes aren't an AdmissionReview of v1 with a request and a UID. Whatever the object in it looks like, there
 /// is an answer.
-pub fn review(body: &[u8], installation: &Installation) -> Result<Answer, ReviewError> {
+pub fn review(body: &[u8], installation: &Installation, mode: Mode) -> Result<Answer, ReviewError> {
     let review: Review<'_> = serde_json::from_slice(body)?;
     if (review.api_version.as_ref(), review.kind.as_ref()) != (REVIEW_API_VERSION, REVIEW_KIND) {
         let (api_version, kind) = (review.api_version.into_owned(), review.kind.into_owned());
@@ -124,7 +129,10 @@ pub fn review(body: &[u8], installation: &Installation) -> Result<Answer, Review
         return Err(ReviewError::Missing("request.uid"));
     }
     let decided = examine(&request, installation).unwrap_or_else(|denial| Admission::Deny(denial).into());
-    let (decision, response) = respond(&request.uid, &decided);
+    let (decision, response) = match mode {
+        Mode::Enforce => respond(&request.uid, &decided),
+        Mode::Audit => (Decision::Audited, Response::allowing(&request.uid, &audited(&decided))),
+    };
     let body = serde_json::to_vec(&ReviewResponse { api_version: REVIEW_API_VERSION, kind: REVIEW_KIND, response })?;
     let mut notes: Vec<String> = decided.warnings.iter().map(ToString::to_string).collect();
     if let Admission::Deny(denial) = &decided.admission {
@@ -145,8 +153,7 @@ fn examine(request: &Request<'_>, installation: &Installation) -> Result<Decided
 
 /// The answer that says what was decided.
 fn respond<'a>(uid: &'a str, decided: &Decided) -> (Decision, Response<'a>) {
-    let warnings = decided.warnings.iter().map(ToString::to_string).collect();
-    let mut response = Response { uid, allowed: true, status: None, patch_type: None, patch: None, warnings };
+    let mut response = Response::allowing(uid, &decided.warnings);
     let (decision, rewrite) = match &decided.admission {
         Admission::Ignore => (Decision::Ignored, None),
         Admission::Keep => (Decision::Kept, None),
@@ -258,6 +265,13 @@ struct Response<'a> {
     patch: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+}
+
+impl<'a> Response<'a> {
+    fn allowing(uid: &'a str, warnings: &[Warning]) -> Response<'a> {
+        let warnings = warnings.iter().map(ToString::to_string).collect();
+        Response { uid, allowed: true, status: None, patch_type: None, patch: None, warnings }
+    }
 }
 
 /// Why a workload is refused, as the API says it.

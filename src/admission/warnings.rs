@@ -50,6 +50,21 @@ impl fmt::Display for Warning {
     }
 }
 
+/// A text of any length as warnings, broken between words.
+pub(super) fn in_pieces(text: &str) -> Vec<Warning> {
+    let mut pieces: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match pieces.last_mut() {
+            Some(piece) if piece.chars().count() + 1 + word.chars().count() <= CHARS => {
+                piece.push(' ');
+                piece.push_str(word);
+            }
+            _ => pieces.push(word.to_owned()),
+        }
+    }
+    pieces.into_iter().map(Warning::new).collect()
+}
+
 /// It asks for a gate, but nothing says what to run, and the template has nothing of ours.
 pub(super) fn ungated() -> Warning {
     Warning::new(format!("not gated: no {} says what to run; pods start without a migration", annotation::COMMAND))

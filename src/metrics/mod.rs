@@ -137,6 +137,7 @@ impl Label for AdmissionResult {
         AdmissionResult::Decided(Decision::Stripped),
         AdmissionResult::Decided(Decision::Ungated),
         AdmissionResult::Decided(Decision::Denied),
+        AdmissionResult::Decided(Decision::Audited),
         AdmissionResult::Malformed,
         AdmissionResult::Overloaded,
         AdmissionResult::Failed,

@@ -17,7 +17,7 @@ use crate::supervise::{Ended, Shutdown, Supervisor};
 use crate::tls::{self, Certificates, Unfit};
 
 pub use body::BodyLimits;
-pub use routes::{PATH, Reviewer, router};
+pub use routes::{AUDIT_PATH, PATH, Reviewer, router};
 
 /// How the webhook is to run.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ pub async fn run(options: WebhookOptions, shutdown: Shutdown) -> Result<(), Webh
     let drain = Drain::default();
     let limits = Limits::default();
     let installation = options.installation;
-    let reviewer = move |body: &[u8]| admission::review(body, &installation);
+    let reviewer = move |body: &[u8], mode| admission::review(body, &installation, mode);
     let server = Server {
         name: "webhook",
         listener: options.listen.listen()?,

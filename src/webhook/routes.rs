@@ -1,4 +1,4 @@
-//! `POST /mutate`: from a request to the answer of a review, whatever comes in.
+//! `POST /mutate` and `POST /audit`: from a request to the answer of a review, whatever comes in.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,19 +13,22 @@ use axum::routing::post;
 use tokio::sync::Semaphore;
 
 use super::body::{Bodies, BodyLimits, Held, Refused, Size};
-use crate::admission::{Answer, Decision, ReviewError};
+use crate::admission::{Answer, Decision, Mode, ReviewError};
 use crate::metrics::{AdmissionResult, WebhookMetrics};
 
 /// The path that the webhook's configuration names.
 pub const PATH: &str = "/mutate";
 
+/// The path that it names for namespaces in audit mode.
+pub const AUDIT_PATH: &str = "/audit";
+
 /// The seconds after which the API server may ask again; its client heeds this header on a 503.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// What reviews a body: a pure function, called on many threads at once.
-pub trait Reviewer: Fn(&[u8]) -> Result<Answer, ReviewError> + Send + Sync + 'static {}
+pub trait Reviewer: Fn(&[u8], Mode) -> Result<Answer, ReviewError> + Send + Sync + 'static {}
 
-impl<R: Fn(&[u8]) -> Result<Answer, ReviewError> + Send + Sync + 'static> Reviewer for R {}
+impl<R: Fn(&[u8], Mode) -> Result<Answer, ReviewError> + Send + Sync + 'static> Reviewer for R {}
 
 struct Webhook<R> {
     reviewer: R,
@@ -38,13 +41,15 @@ struct Webhook<R> {
 /// The webhook's routes.
 pub fn router<R: Reviewer>(reviewer: R, limits: BodyLimits, metrics: Arc<WebhookMetrics>) -> Router {
     let webhook = Webhook { reviewer, bodies: Bodies::new(limits), large: Semaphore::new(1), metrics };
-    Router::new().route(PATH, post(mutate)).with_state(Arc::new(webhook))
+    let enforce = |state, request| answer::<R>(state, request, Mode::Enforce);
+    let audit = |state, request| answer::<R>(state, request, Mode::Audit);
+    Router::new().route(PATH, post(enforce)).route(AUDIT_PATH, post(audit)).with_state(Arc::new(webhook))
 }
 
-async fn mutate<R: Reviewer>(State(webhook): State<Arc<Webhook<R>>>, request: Request<Body>) -> Response {
+async fn answer<R: Reviewer>(State(webhook): State<Arc<Webhook<R>>>, request: Request<Body>, mode: Mode) -> Response {
     let start = Instant::now();
     let (result, answer) = match webhook.bodies.read(request).await {
-        Ok(held) => webhook.review(held).await,
+        Ok(held) => webhook.review(held, mode).await,
         Err(refused) => refuse(&refused),
     };
     webhook.metrics.admissions.of(result).inc();
@@ -53,15 +58,15 @@ async fn mutate<R: Reviewer>(State(webhook): State<Arc<Webhook<R>>>, request: Re
 }
 
 impl<R: Reviewer> Webhook<R> {
-    async fn review(self: &Arc<Self>, held: Held) -> (AdmissionResult, Response) {
+    async fn review(self: &Arc<Self>, held: Held, mode: Mode) -> (AdmissionResult, Response) {
         match held.size {
-            Size::Ordinary => self.review_now(&held),
+            Size::Ordinary => self.review_now(&held, mode),
             Size::Large => {
                 // The semaphore is never closed.
                 let _turn = self.large.acquire().await;
                 let webhook = self.clone();
                 // It may take some milliseconds, in which this thread could serve a hundred ordinary ones.
-                let reviewed = tokio::task::spawn_blocking(move || webhook.review_now(&held)).await;
+                let reviewed = tokio::task::spawn_blocking(move || webhook.review_now(&held, mode)).await;
                 reviewed.unwrap_or_else(|_| defect())
             }
         }
@@ -69,8 +74,8 @@ impl<R: Reviewer> Webhook<R> {
 
     /// Reviews a body. A panic on the way is a defect, but no reason to break the connection: the API server is told,
     /// and by its failure policy refuses the object.
-    fn review_now(&self, held: &Held) -> (AdmissionResult, Response) {
-        match catch_unwind(AssertUnwindSafe(|| (self.reviewer)(&held.bytes))) {
+    fn review_now(&self, held: &Held, mode: Mode) -> (AdmissionResult, Response) {
+        match catch_unwind(AssertUnwindSafe(|| (self.reviewer)(&held.bytes, mode))) {
             Ok(Ok(answer)) => {
                 log(&answer);
                 let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -104,7 +109,7 @@ fn log(answer: &Answer) {
     }
     match answer.decision {
         Decision::Ignored | Decision::Kept => line!(debug),
-        Decision::Injected | Decision::Stripped => line!(info),
+        Decision::Injected | Decision::Stripped | Decision::Audited => line!(info),
         Decision::Ungated | Decision::Denied => line!(warn),
     }
 }

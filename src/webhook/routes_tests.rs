@@ -14,7 +14,7 @@ use crate::admission::Subject;
 use crate::metrics::Metrics;
 
 /// Answers with the body's length; what the body says makes it fail.
-fn echo(body: &[u8]) -> Result<Answer, ReviewError> {
+fn echo(body: &[u8], _: Mode) -> Result<Answer, ReviewError> {
     match body {
         b"bad" => Err(ReviewError::Missing("sense")),
         b"panic" => panic!("a defect"),

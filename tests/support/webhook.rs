@@ -138,8 +138,10 @@ fn tunables() -> String {
 pub async fn register(administrator: &Somebody, address: SocketAddr, bundle: &str) {
     let text = include_str!("../../webhook-config/webhook.yaml");
     let mut configuration: Value = serde_saphyr::from_str(text).expect("YAML");
-    configuration["webhooks"][0]["clientConfig"] =
-        json!({"url": format!("https://{address}/mutate"), "caBundle": bundle});
+    for webhook in configuration["webhooks"].as_array_mut().expect("webhooks") {
+        let path = webhook["clientConfig"]["service"]["path"].as_str().expect("a path");
+        webhook["clientConfig"] = json!({"url": format!("https://{address}{path}"), "caBundle": bundle});
+    }
     const PATH: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
     administrator.must_create(PATH, &configuration).await;
 }

@@ -60,7 +60,7 @@ fn other_requests_are_untouched() {
     ] {
         let mut review_value = a_review(None, &orders());
         review_value["request"][field] = value.clone();
-        let answer = review(review_value.to_string().as_bytes(), &installation()).expect("an answer");
+        let answer = review(review_value.to_string().as_bytes(), &installation(), Mode::Enforce).expect("an answer");
         assert_eq!(answer.decision, Decision::Ignored, "{field}: {value}");
     }
 }
@@ -397,11 +397,11 @@ fn what_is_not_a_review_is_an_error() {
         b"{\"apiVersion\":\"admission.k8s.io/v1\",\"kind\":\"AdmissionReview\"}",
         b"{\"apiVersion\":\"admission.k8s.io/v1beta1\",\"kind\":\"AdmissionReview\",\"request\":null}",
     ] {
-        assert!(review(bytes, &installation()).is_err(), "{}", String::from_utf8_lossy(bytes));
+        assert!(review(bytes, &installation(), Mode::Enforce).is_err(), "{}", String::from_utf8_lossy(bytes));
     }
     let mut no_uid = a_review(None, &orders());
     no_uid["request"]["uid"] = json!("");
-    assert!(review(no_uid.to_string().as_bytes(), &installation()).is_err());
+    assert!(review(no_uid.to_string().as_bytes(), &installation(), Mode::Enforce).is_err());
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn whatever_the_object_is_there_is_an_answer_to_its_uid() {
         with_template(r#""metadata":null"#),
         with_template(r#""metadata":{"annotations":{"a":[]}}"#),
     ] {
-        let answer = review(review_text.as_bytes(), &installation()).expect("a review");
+        let answer = review(review_text.as_bytes(), &installation(), Mode::Enforce).expect("a review");
         assert_eq!(answer.decision, Decision::Denied, "{}", &review_text[..80]);
         assert!(String::from_utf8_lossy(&answer.body).contains("705ab4f5-6393-11e8-b7cc-42010a800002"));
     }
@@ -500,7 +500,7 @@ proptest! {
 
     #[test]
     fn any_bytes_get_an_answer_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = review(&bytes, &installation());
+        let _ = review(&bytes, &installation(), Mode::Enforce);
     }
 
     /// Any part of a review replaced by anything, or cut off anywhere.
@@ -514,8 +514,8 @@ proptest! {
         let to = (from + length).min(text.len());
         if text.is_char_boundary(from) && text.is_char_boundary(to) {
             let damaged = format!("{}{with}{}", &text[..from], &text[to..]);
-            let _ = review(damaged.as_bytes(), &installation());
-            let _ = review(&text.as_bytes()[..from], &installation());
+            let _ = review(damaged.as_bytes(), &installation(), Mode::Enforce);
+            let _ = review(&text.as_bytes()[..from], &installation(), Mode::Enforce);
         }
     }
 }

@@ -5,10 +5,11 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::template::Template;
-use super::{AgentDelivery, Answer, Decision, Installation, review};
+use super::{AgentDelivery, Answer, Decision, Installation, Mode, review};
 use crate::contract::{annotation, label};
 
 mod arbitrary;
+mod audit;
 mod decisions;
 mod fingerprints;
 mod laws;
@@ -100,7 +101,7 @@ impl Outcome {
 /// Sends a review and applies its patch, as the API server would.
 fn admit_with(installation: &Installation, old: Option<&Value>, new: &Value) -> Outcome {
     let review_text = a_review(old, new).to_string();
-    let Answer { body, decision, .. } = review(review_text.as_bytes(), installation).expect("a review");
+    let Answer { body, decision, .. } = review(review_text.as_bytes(), installation, Mode::Enforce).expect("a review");
     let answer: Value = serde_json::from_slice(&body).expect("an answer is JSON");
     let response = answer["response"].clone();
     assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
