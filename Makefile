@@ -8,7 +8,7 @@ CLUSTER ?= dev
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop image crd test test-unit test-api test-node test-long test-run test-run-long demo bench-node bench bench-run cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop image crd test test-unit test-api test-node test-long test-run test-run-long demo bench-node bench-gates bench-run cluster-up cluster-down fmt lint clean
 
 binaries: program agent
 
@@ -59,8 +59,8 @@ demo: image shop
 bench-node: image shop
 	cargo run --quiet -p demo --bin speed
 
-bench:
-	cargo bench
+bench-gates:
+	cargo bench --bench gates
 
 bench-run: program
 	MIGRATION_GATE_LONG=1 MIGRATION_GATE_PROGRAM=$(CURDIR)/target/$(TARGET)/release/migration-gate \

@@ -24,6 +24,7 @@ use crate::migration::{
 
 use super::decide::{Action, Hold, PodRef, RecordRef, Settlement};
 use super::objects::{GroupKey, MANAGED_BY, MANAGER, PodObject, record_facts};
+use super::queue::Turn;
 use super::snapshot::{Guards, Owner, Record, Unreadable, Workload};
 use super::watch::Cache;
 
@@ -53,16 +54,16 @@ pub type Failures = Vec<ApiFailure>;
 impl Writer {
     /// Carries out the writes of one decision in their order; passes go at once, because they don't depend on each
     /// other. Reads are left to [`live`](super::live).
-    pub async fn carry_out(&self, key: &GroupKey, actions: &[Action]) -> Failures {
+    pub async fn carry_out(&self, turn: &Turn, actions: &[Action]) -> Failures {
         let mut failures = Failures::new();
         for action in actions.iter().filter(|action| !matches!(action, Action::Open(..) | Action::Look(_))) {
-            failures.extend(self.attempt(key, action).await);
+            failures.extend(self.attempt(turn, action).await);
         }
         let mut opens = actions.iter().filter(|action| matches!(action, Action::Open(..)));
         let mut under_way = FuturesUnordered::new();
         loop {
             under_way
-                .extend(opens.by_ref().take(PASSES_AT_ONCE - under_way.len()).map(|action| self.attempt(key, action)));
+                .extend(opens.by_ref().take(PASSES_AT_ONCE - under_way.len()).map(|action| self.attempt(turn, action)));
             match under_way.next().await {
                 Some(failure) => failures.extend(failure),
                 None => break,
@@ -71,9 +72,16 @@ impl Writer {
         failures
     }
 
-    async fn attempt(&self, key: &GroupKey, action: &Action) -> Option<ApiFailure> {
+    async fn attempt(&self, turn: &Turn, action: &Action) -> Option<ApiFailure> {
+        let key = &turn.key;
         match tokio::time::timeout(REQUEST, self.one(key, action)).await {
-            Ok(Ok(())) => None,
+            Ok(Ok(())) => {
+                if matches!(action, Action::Open(..) | Action::Settle(_, Settlement { open: Some(_), .. })) {
+                    self.metrics.gates_opened.inc();
+                    self.metrics.gate_opening.observe(turn.since.elapsed());
+                }
+                None
+            }
             Ok(Err(error)) => Some(self.explain(key, action, &error)),
             Err(_) => {
                 let failure = ApiFailure::Transient { retry_after: None };
@@ -279,19 +287,13 @@ impl Writer {
         }
         metadata["annotations"] = Value::Object(annotations);
         body["metadata"] = metadata;
-        self.patch_pod(key, at, body).await?;
-        if settlement.open.is_some() {
-            self.metrics.gates_opened.inc();
-        }
-        Ok(())
+        self.patch_pod(key, at, body).await
     }
 
     async fn open(&self, key: &GroupKey, at: &PodRef, fingerprint: &str) -> Result<(), kube::Error> {
         let annotations = json!({ annotation::OPENED: pass(at, fingerprint)? });
         let body = json!({ "metadata": { "uid": at.uid, "annotations": annotations }, "status": opened() });
-        self.patch_pod(key, at, body).await?;
-        self.metrics.gates_opened.inc();
-        Ok(())
+        self.patch_pod(key, at, body).await
     }
 
     async fn patch_pod(&self, key: &GroupKey, at: &PodRef, body: Value) -> Result<(), kube::Error> {

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::health::Part;
@@ -45,21 +46,35 @@ impl Gauges {
     }
 
     fn count(&self) {
+        let now = Timestamp::now();
         let mut phases = vec![0; Phase::ALL.len()];
-        let mut waiting = 0;
-        self.cache.index().survey(|record, pods| {
-            waiting += pods.filter(|pod| pod.is_alive() && !pod.is_open()).count();
-            let status = record.and_then(|record| record.status.as_ref());
-            for migration in status.into_iter().flat_map(|status| &status.migrations) {
+        let (mut waiting, mut oldest_wait, mut oldest_attempt) = (0, 0, 0);
+        let age = |since: Timestamp| now.duration_since(since).as_secs().max(0);
+        let index = self.cache.index();
+        index.survey(|record, pods| {
+            for pod in pods.filter(|pod| pod.is_alive() && !pod.is_open()) {
+                waiting += 1;
+                oldest_wait = oldest_wait.max(age(pod.created));
+            }
+            let Some(status) = record.and_then(|record| record.status.as_ref()) else { return };
+            if let Some(active) = &status.active {
+                oldest_attempt = oldest_attempt.max(age(active.elected_at));
+            }
+            for migration in &status.migrations {
                 if let Some(at) = Phase::ALL.iter().position(|phase| *phase == migration.phase) {
                     phases[at] += 1;
                 }
             }
         });
+        let missed = index.ungated();
+        drop(index);
         for (phase, count) in Phase::ALL.iter().zip(phases) {
             self.metrics.migrations.of(*phase).set(count);
         }
-        self.metrics.waiting_pods.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.metrics.waiting_pods.set(waiting);
+        self.metrics.oldest_wait.set(oldest_wait);
+        self.metrics.oldest_attempt.set(oldest_attempt);
+        self.metrics.missed_injections.set(i64::try_from(missed).unwrap_or(i64::MAX));
         self.metrics.leader.set(i64::from(*self.leading.borrow()));
     }
 }

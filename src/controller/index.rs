@@ -1,25 +1,28 @@
 //! Everything that is known of the cluster, by group: what watches and writes say goes in, snapshots come out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::objects::GroupKey;
 use super::snapshot::{Live, Node, Pod, Record, RecordView, Snapshot, Unreadable, Workload};
 
-/// The known state of all groups and nodes.
+/// The known state of all groups and nodes. Of ten thousand pods in one group the group's name is kept once.
 #[derive(Debug, Default)]
 pub struct Index {
-    groups: BTreeMap<GroupKey, Entry>,
+    groups: BTreeMap<Arc<GroupKey>, Entry>,
     nodes: HashMap<String, Node>,
     /// Where a pod or workload was seen last, by UID: its label may have moved it.
-    homes: HashMap<String, GroupKey>,
+    homes: HashMap<Arc<str>, Arc<GroupKey>>,
+    /// Workloads that ask for a gate and have none, by UID.
+    ungated: HashSet<String>,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
-    pods: BTreeMap<String, Pod>,
-    workloads: BTreeMap<String, Workload>,
+    pods: BTreeMap<Arc<str>, Pod>,
+    workloads: BTreeMap<Arc<str>, Workload>,
     record: Option<Record>,
     unreadable: Option<Unreadable>,
     refused: bool,
@@ -43,16 +46,21 @@ impl Index {
     /// A pod was seen. Nothing changes where a newer version of it is known.
     pub fn put_pod(&mut self, key: GroupKey, mut pod: Pod) -> Concerned {
         let mut concerned = self.leave(&pod.uid, &key);
-        let pods = &mut self.groups.entry(key.clone()).or_default().pods;
+        let home = self.home(&key);
+        let pods = &mut self.groups.entry(Arc::clone(&home)).or_default().pods;
         let as_before = |known: &&Pod| known.agent == pod.agent && known.agent_restarts == pod.agent_restarts;
-        pod.agent_since = pods.get(&pod.uid).filter(as_before).map_or_else(Timestamp::now, |known| known.agent_since);
-        match pods.get(&pod.uid) {
+        let known = pods.get_mut(pod.uid.as_str());
+        pod.agent_since = known.as_deref().filter(as_before).map_or_else(Timestamp::now, |known| known.agent_since);
+        match known {
             Some(known) if is_older(&pod.resource_version, &known.resource_version) => return concerned,
             Some(known) if *known == pod => return concerned,
-            _ => {}
+            Some(known) => *known = pod,
+            None => {
+                let uid: Arc<str> = pod.uid.as_str().into();
+                self.homes.insert(Arc::clone(&uid), home);
+                pods.insert(uid, pod);
+            }
         }
-        self.homes.insert(pod.uid.clone(), key.clone());
-        pods.insert(pod.uid.clone(), pod);
         concerned.push(key);
         concerned
     }
@@ -60,38 +68,51 @@ impl Index {
     /// A workload was seen.
     pub fn put_workload(&mut self, key: GroupKey, workload: Workload) -> Concerned {
         let mut concerned = self.leave(&workload.uid, &key);
-        self.homes.insert(workload.uid.clone(), key.clone());
-        let known =
-            self.groups.entry(key.clone()).or_default().workloads.insert(workload.uid.clone(), workload.clone());
-        if known.as_ref() != Some(&workload) {
+        self.ungated.remove(&workload.uid);
+        let (home, uid) = (self.home(&key), Arc::<str>::from(workload.uid.as_str()));
+        self.homes.insert(Arc::clone(&uid), Arc::clone(&home));
+        let workloads = &mut self.groups.entry(home).or_default().workloads;
+        if workloads.get(&uid) != Some(&workload) {
+            workloads.insert(uid, workload);
             concerned.push(key);
         }
         concerned
     }
 
+    /// A workload was seen that asks for a gate and has none.
+    pub fn put_ungated(&mut self, uid: &str) -> Concerned {
+        let concerned = self.remove(uid);
+        self.ungated.insert(uid.to_owned());
+        concerned
+    }
+
+    /// How many workloads ask for a gate and have none.
+    pub fn ungated(&self) -> usize {
+        self.ungated.len()
+    }
+
     /// A record was seen, or came back from a write of it. Nothing changes where a newer version of it is known.
     pub fn put_record(&mut self, key: GroupKey, record: Record) -> Concerned {
-        let entry = self.groups.entry(key.clone()).or_default();
+        let entry = self.groups.entry(self.home(&key)).or_default();
         if let Some(known) = &entry.record {
             let older = known.uid == record.uid && is_older(&record.resource_version, &known.resource_version);
             if older || *known == record {
                 return Vec::new();
             }
         }
-        let owners: Vec<String> = record.owners.iter().map(|owner| owner.uid.clone()).collect();
+        // A group that one of its workloads moved to may wait for this record.
+        let homes = record.owners.iter().filter_map(|owner| self.homes.get(owner.uid.as_str()));
+        let mut concerned: Concerned = homes.filter(|home| ***home != key).map(|home| (**home).clone()).collect();
         entry.record = Some(record);
         entry.unreadable = None;
         entry.refused = false;
-        // A group that one of its workloads moved to may wait for this record.
-        let mut concerned: Concerned =
-            owners.iter().filter_map(|uid| self.homes.get(uid)).filter(|home| **home != key).cloned().collect();
         concerned.push(key);
         concerned
     }
 
     /// A record was seen that can't be read. The one that was known before is not believed any more.
     pub fn put_unreadable(&mut self, key: GroupKey, unreadable: Unreadable) -> Concerned {
-        let entry = self.groups.entry(key.clone()).or_default();
+        let entry = self.groups.entry(self.home(&key)).or_default();
         if entry.unreadable.as_ref() == Some(&unreadable) {
             return Vec::new();
         }
@@ -122,19 +143,20 @@ impl Index {
     /// A record is gone, of which only the UID is known.
     pub fn remove_record_by_uid(&mut self, uid: &str) -> Concerned {
         let has = |entry: &Entry| entry.record_uid() == Some(uid);
-        let key = self.groups.iter().find(|(_, entry)| has(entry)).map(|(key, _)| key.clone());
+        let key = self.groups.iter().find(|(_, entry)| has(entry)).map(|(key, _)| Arc::clone(key));
         key.map_or_else(Concerned::new, |key| self.remove_record(&key, uid))
     }
 
     /// A pod or workload is gone, or is ours no more.
     pub fn remove(&mut self, uid: &str) -> Concerned {
+        self.ungated.remove(uid);
         let Some(key) = self.homes.remove(uid) else { return Vec::new() };
         if let Some(entry) = self.groups.get_mut(&key) {
             entry.pods.remove(uid);
             entry.workloads.remove(uid);
         }
         self.forget_if_empty(&key);
-        vec![key]
+        vec![(*key).clone()]
     }
 
     /// A node was seen. Only what matters wakes those who have pods on it.
@@ -163,22 +185,23 @@ impl Index {
 
     /// After a complete list: forgets the pods that are not in it.
     pub fn retain_pods(&mut self, listed: &HashSet<String>) -> Concerned {
-        let gone: Vec<String> = self.uids(|entry| entry.pods.keys(), listed);
+        let gone = self.uids(|entry| entry.pods.keys(), listed);
         gone.iter().flat_map(|uid| self.remove(uid)).collect()
     }
 
     /// After a complete list: forgets the workloads that are not in it.
     pub fn retain_workloads(&mut self, listed: &HashSet<String>) -> Concerned {
-        let gone: Vec<String> = self.uids(|entry| entry.workloads.keys(), listed);
+        self.ungated.retain(|uid| listed.contains(uid));
+        let gone = self.uids(|entry| entry.workloads.keys(), listed);
         gone.iter().flat_map(|uid| self.remove(uid)).collect()
     }
 
     /// After a complete list: forgets the records that are not in it.
     pub fn retain_records(&mut self, listed: &HashSet<String>) -> Concerned {
-        let gone: Vec<(GroupKey, String)> = self
+        let gone: Vec<(Arc<GroupKey>, String)> = self
             .groups
             .iter()
-            .filter_map(|(key, entry)| Some((key.clone(), entry.record_uid()?.to_owned())))
+            .filter_map(|(key, entry)| Some((Arc::clone(key), entry.record_uid()?.to_owned())))
             .filter(|(_, uid)| !listed.contains(uid))
             .collect();
         gone.iter().flat_map(|(key, uid)| self.remove_record(key, uid)).collect()
@@ -193,7 +216,7 @@ impl Index {
 
     /// Every group.
     pub fn keys(&self) -> Concerned {
-        self.groups.keys().cloned().collect()
+        self.groups.keys().map(|key| (**key).clone()).collect()
     }
 
     /// One group as it is known now; `None` where nothing is known of it.
@@ -233,7 +256,7 @@ impl Index {
         let first = GroupKey { namespace: key.namespace.clone(), name: String::new() };
         let neighbours = self.groups.range(first..).take_while(|(other, _)| other.namespace == key.namespace);
         neighbours
-            .filter(|(other, _)| *other != key)
+            .filter(|(other, _)| ***other != *key)
             .filter_map(|(_, entry)| entry.record.as_ref())
             .filter(|record| workloads.iter().any(|workload| record.is_owned_by(&workload.uid)))
             .cloned()
@@ -250,22 +273,27 @@ impl Index {
                 .is_some_and(|a| a.node_name.as_deref() == Some(node))
         };
         let concerned = |entry: &Entry| entry.pods.values().any(on) || entry.record.as_ref().is_some_and(active);
-        self.groups.iter().filter(|(_, entry)| concerned(entry)).map(|(key, _)| key.clone()).collect()
+        self.groups.iter().filter(|(_, entry)| concerned(entry)).map(|(key, _)| (**key).clone()).collect()
+    }
+
+    /// The key as it is known already, or a new one.
+    fn home(&self, key: &GroupKey) -> Arc<GroupKey> {
+        self.groups.get_key_value(key).map_or_else(|| Arc::new(key.clone()), |(known, _)| Arc::clone(known))
     }
 
     fn leave(&mut self, uid: &str, key: &GroupKey) -> Concerned {
         match self.homes.get(uid) {
-            Some(home) if home != key => self.remove(uid),
+            Some(home) if **home != *key => self.remove(uid),
             _ => Vec::new(),
         }
     }
 
-    fn uids<'a, I: Iterator<Item = &'a String>>(
+    fn uids<'a, I: Iterator<Item = &'a Arc<str>>>(
         &'a self,
         keys: impl Fn(&'a Entry) -> I,
         listed: &HashSet<String>,
-    ) -> Vec<String> {
-        self.groups.values().flat_map(keys).filter(|uid| !listed.contains(*uid)).cloned().collect()
+    ) -> Vec<Arc<str>> {
+        self.groups.values().flat_map(keys).filter(|uid| !listed.contains(&***uid)).cloned().collect()
     }
 
     fn forget_if_empty(&mut self, key: &GroupKey) {

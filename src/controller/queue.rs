@@ -1,6 +1,7 @@
 //! The groups that are to be looked at: each at most once at a time, now or later, never forgotten.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -18,23 +19,29 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct State {
     ready: VecDeque<GroupKey>,
-    waiting: HashSet<GroupKey>,
-    working: HashMap<GroupKey, Again>,
+    /// Those that are ready, and since when.
+    waiting: HashMap<GroupKey, Instant>,
+    /// Those that are worked on, and since when they are to come again.
+    working: HashMap<GroupKey, Option<Instant>>,
     later: BTreeMap<(Instant, GroupKey), ()>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Again {
-    No,
-    Yes,
+/// A group whose turn it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The group.
+    pub key: GroupKey,
+    /// When the first of the changes came that it is looked at for.
+    pub since: Instant,
 }
 
 impl Queue {
     /// These groups changed.
     pub fn add(&self, keys: impl IntoIterator<Item = GroupKey>) {
         let mut state = self.state();
+        let now = Instant::now();
         for key in keys {
-            state.add(key);
+            state.add(key, now);
         }
         drop(state);
         self.changed.notify_one();
@@ -47,12 +54,12 @@ impl Queue {
     }
 
     /// The next group to work on. It comes to nobody else until [`Queue::done`].
-    pub async fn next(&self) -> GroupKey {
+    pub async fn next(&self) -> Turn {
         loop {
             let soonest = {
                 let mut state = self.state();
-                if let Some(key) = state.take(Instant::now()) {
-                    return key;
+                if let Some(turn) = state.take(Instant::now()) {
+                    return turn;
                 }
                 state.later.keys().next().map(|(at, _)| *at)
             };
@@ -71,8 +78,8 @@ impl Queue {
     /// The work on this group is over.
     pub fn done(&self, key: &GroupKey) {
         let mut state = self.state();
-        if state.working.remove(key) == Some(Again::Yes) {
-            state.add(key.clone());
+        if let Some(Some(since)) = state.working.remove(key) {
+            state.add(key.clone(), since);
         }
         drop(state);
         self.changed.notify_one();
@@ -85,26 +92,27 @@ impl Queue {
 }
 
 impl State {
-    fn add(&mut self, key: GroupKey) {
+    fn add(&mut self, key: GroupKey, since: Instant) {
         if let Some(again) = self.working.get_mut(&key) {
-            *again = Again::Yes;
-        } else if self.waiting.insert(key.clone()) {
-            self.ready.push_back(key);
+            again.get_or_insert(since);
+        } else if let Entry::Vacant(place) = self.waiting.entry(key) {
+            self.ready.push_back(place.key().clone());
+            place.insert(since);
         }
     }
 
-    fn take(&mut self, now: Instant) -> Option<GroupKey> {
+    fn take(&mut self, now: Instant) -> Option<Turn> {
         while let Some(entry) = self.later.first_entry() {
             if entry.key().0 > now {
                 break;
             }
-            let ((_, key), ()) = entry.remove_entry();
-            self.add(key);
+            let ((at, key), ()) = entry.remove_entry();
+            self.add(key, at);
         }
         let key = self.ready.pop_front()?;
-        self.waiting.remove(&key);
-        self.working.insert(key.clone(), Again::No);
-        Some(key)
+        let since = self.waiting.remove(&key).unwrap_or(now);
+        self.working.insert(key.clone(), None);
+        Some(Turn { key, since })
     }
 }
 
@@ -122,13 +130,13 @@ mod tests {
     async fn a_group_comes_once_at_a_time_and_again_if_it_changed_meanwhile() {
         let queue = Queue::default();
         queue.add([key("a"), key("a"), key("b")]);
-        assert_eq!(queue.next().await, key("a"));
+        assert_eq!(queue.next().await.key, key("a"));
         queue.add([key("a")]);
-        assert_eq!(queue.next().await, key("b"));
+        assert_eq!(queue.next().await.key, key("b"));
         let nothing = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
         assert!(nothing.is_err(), "a is being worked on, but came: {nothing:?}");
         queue.done(&key("a"));
-        assert_eq!(queue.next().await, key("a"));
+        assert_eq!(queue.next().await.key, key("a"));
         queue.done(&key("a"));
         queue.done(&key("b"));
         let nothing = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
@@ -141,8 +149,8 @@ mod tests {
         let at = Instant::now() + Duration::from_millis(30);
         queue.add_at(key("later"), at);
         queue.add([key("now")]);
-        assert_eq!(queue.next().await, key("now"));
-        assert_eq!(queue.next().await, key("later"));
+        assert_eq!(queue.next().await.key, key("now"));
+        assert_eq!(queue.next().await.key, key("later"));
         assert!(Instant::now() >= at);
     }
 }

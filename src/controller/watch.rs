@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Event};
@@ -16,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::api_error::classify_watch;
 use crate::contract::label;
-use crate::metrics::ControllerMetrics;
+use crate::metrics::{ControllerMetrics, Label, Watched};
 use crate::migration::MigrationGate;
 use crate::supervise::Shutdown;
 
@@ -107,7 +108,7 @@ impl Watching {
             Some((key, facts)) => index.put_pod(key, facts),
             None => Concerned::new(),
         };
-        self.follow("pods", config, seen, Index::remove, Index::retain_pods).await
+        self.follow(Watched::Pods, config, seen, Index::remove, Index::retain_pods).await
     }
 
     /// Watches the workloads that carry the gated label.
@@ -115,9 +116,9 @@ impl Watching {
         let config = Config::default().labels(&format!("{}={}", label::GATED, label::GATED_TRUE));
         let seen = |index: &mut Index, workload: &DeploymentObject| match workload.facts() {
             Some((key, facts)) => index.put_workload(key, facts),
-            None => workload.meta().uid.as_deref().map_or_else(Concerned::new, |uid| index.remove(uid)),
+            None => workload.meta().uid.as_deref().map_or_else(Concerned::new, |uid| index.put_ungated(uid)),
         };
-        self.follow("deployments", config, seen, Index::remove, Index::retain_workloads).await
+        self.follow(Watched::Deployments, config, seen, Index::remove, Index::retain_workloads).await
     }
 
     /// Watches the records.
@@ -130,7 +131,7 @@ impl Watching {
             }
         };
         let gone = |index: &mut Index, uid: &str| index.remove_record_by_uid(uid);
-        self.follow("migrationgates", Config::default(), seen, gone, Index::retain_records).await
+        self.follow(Watched::Records, Config::default(), seen, gone, Index::retain_records).await
     }
 
     /// Watches the nodes.
@@ -139,12 +140,12 @@ impl Watching {
             Some((name, facts)) => index.put_node(name, facts),
             None => Concerned::new(),
         };
-        self.follow("nodes", Config::default(), seen, Index::remove_node_by_uid, Index::retain_nodes).await
+        self.follow(Watched::Nodes, Config::default(), seen, Index::remove_node_by_uid, Index::retain_nodes).await
     }
 
     async fn follow<K>(
         self,
-        what: &'static str,
+        watched: Watched,
         config: Config,
         seen: impl Fn(&mut Index, &K) -> Concerned,
         gone: impl Fn(&mut Index, &str) -> Concerned,
@@ -153,6 +154,7 @@ impl Watching {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
+        let what = watched.value();
         let stream = watcher::watcher(Api::<K>::all(self.client.clone()), config).default_backoff();
         let mut stream = std::pin::pin!(stream);
         let mut listed = HashSet::new();
@@ -163,6 +165,9 @@ impl Watching {
                 () = self.shutdown.requested() => return Ok(()),
                 event = stream.next() => event,
             };
+            if let Some(Ok(_)) = &event {
+                self.metrics.last_event.of(watched).set(Timestamp::now().as_second());
+            }
             match event {
                 Some(Ok(Event::Init)) => listed.clear(),
                 Some(Ok(Event::InitApply(object))) => {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use crate::api_error::{ApiFailure, classify};
@@ -20,6 +20,7 @@ use super::apply::{UNREADABLE, Writer};
 use super::decide::{Action, Decision, Rules, decide};
 use super::live::Reader;
 use super::objects::GroupKey;
+use super::queue::Turn;
 use super::snapshot::{Live, Owner, RecordView, Snapshot, Unreadable};
 use super::story;
 use super::watch::{Cache, Synced};
@@ -48,6 +49,34 @@ pub struct Worker {
     pub recorder: Recorder,
     /// What the installation chose.
     pub rules: Rules,
+}
+
+/// Events that are being written while the work goes on, in their order.
+#[derive(Default)]
+struct Telling(Option<JoinHandle<()>>);
+
+impl Telling {
+    fn add(&mut self, worker: Worker, events: Vec<(Event, Vec<ObjectReference>)>) {
+        if events.is_empty() {
+            return;
+        }
+        let before = self.0.take();
+        self.0 = Some(tokio::spawn(async move {
+            Telling(before).finish().await;
+            for (event, subjects) in events {
+                for subject in subjects {
+                    worker.publish(&event, &subject).await;
+                }
+            }
+        }));
+    }
+
+    async fn finish(self) {
+        // A panic there was said where it happened, and costs an event.
+        if let Some(telling) = self.0 {
+            let _ = telling.await;
+        }
+    }
 }
 
 enum End {
@@ -107,22 +136,24 @@ impl Worker {
             };
             // The semaphore is never closed.
             let Ok(place) = place else { break };
-            let key = tokio::select! {
+            let turn = tokio::select! {
                 () = shutdown.requested() => break,
                 changed = leading.wait_for(|leading| !*leading) => {
                     drop(changed);
                     break;
                 }
-                key = self.cache.queue.next() => key,
+                turn = self.cache.queue.next() => turn,
             };
             let (worker, leading) = (self.clone(), leading.clone());
             tasks.spawn(async move {
-                let end = worker.group(&key, &leading).await;
-                worker.cache.queue.done(&key);
+                let mut telling = Telling::default();
+                let end = worker.group(&turn, &leading, &mut telling).await;
+                worker.cache.queue.done(&turn.key);
                 if let End::Again(wait) = end {
-                    worker.cache.queue.add_at(key, Instant::now() + wait);
+                    worker.cache.queue.add_at(turn.key, Instant::now() + wait);
                 }
                 drop(place);
+                telling.finish().await;
             });
         }
         // What was begun is finished: a write that is under way is not lost, and it is safe beside another leader.
@@ -132,7 +163,8 @@ impl Worker {
         Ok(())
     }
 
-    async fn group(&self, key: &GroupKey, leading: &watch::Receiver<bool>) -> End {
+    async fn group(&self, turn: &Turn, leading: &watch::Receiver<bool>, telling: &mut Telling) -> End {
+        let key = &turn.key;
         let mut live = Live::default();
         for _ in 0..ROUNDS {
             if !*leading.borrow() {
@@ -144,15 +176,16 @@ impl Worker {
             let now = Timestamp::now();
             let Decision { actions, look_again_at } = decide(&snapshot, self.rules, now);
             if let [Action::Complain(record)] = &actions[..] {
-                return self.complain(key, record, &actions).await;
+                return self.complain(turn, record, &actions).await;
             }
             if actions.is_empty() {
                 return look_again_at.map_or(End::Settled, |at| End::Again(until(at, now)));
             }
             debug!(namespace = key.namespace, record = key.name, ?actions, "decided");
-            let failures = self.writer.carry_out(key, &actions).await;
+            let failures = self.writer.carry_out(turn, &actions).await;
             if failures.is_empty() {
-                self.tell(&snapshot, &actions).await;
+                // The gates don't wait for the events.
+                telling.add(self.clone(), self.told(&snapshot, &actions));
             }
             if let Some(wait) = wait_after(&failures) {
                 return End::Again(wait);
@@ -171,8 +204,8 @@ impl Worker {
     }
 
     /// Nothing more is done for the group before somebody mends its record.
-    async fn complain(&self, key: &GroupKey, record: &Unreadable, actions: &[Action]) -> End {
-        let failures = self.writer.carry_out(key, actions).await;
+    async fn complain(&self, turn: &Turn, record: &Unreadable, actions: &[Action]) -> End {
+        let failures = self.writer.carry_out(turn, actions).await;
         let event = Event {
             type_: EventType::Warning,
             reason: UNREADABLE.to_owned(),
@@ -181,7 +214,7 @@ impl Worker {
             secondary: None,
         };
         let subject = reference(
-            &key.namespace,
+            &turn.key.namespace,
             (
                 MigrationGate::api_version(&()).into_owned(),
                 MigrationGate::kind(&()).into_owned(),
@@ -194,10 +227,14 @@ impl Worker {
     }
 
     async fn publish(&self, event: &Event, subject: &ObjectReference) {
-        if let Err(error) = self.recorder.publish(event, subject).await {
-            let failure = classify(&error);
-            self.writer.metrics.api_errors.of(failure).inc();
-            debug!(namespace = subject.namespace, %failure, "an event could not be written");
+        match tokio::time::timeout(super::apply::REQUEST, self.recorder.publish(event, subject)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let failure = classify(&error);
+                self.writer.metrics.api_errors.of(failure).inc();
+                debug!(namespace = subject.namespace, %failure, "an event could not be written");
+            }
+            Err(_) => debug!(namespace = subject.namespace, "the write of an event had no answer in time"),
         }
     }
 
@@ -234,10 +271,11 @@ impl Worker {
         })
     }
 
-    /// Tells what was written: a log line and an event for each thing that happened, none of them for each pod.
-    async fn tell(&self, snapshot: &Snapshot, actions: &[Action]) {
-        let RecordView::Present(record) = &snapshot.record else { return };
+    /// Logs what was written, and returns the events about it: one for each thing that happened, none for each pod.
+    fn told(&self, snapshot: &Snapshot, actions: &[Action]) -> Vec<(Event, Vec<ObjectReference>)> {
+        let RecordView::Present(record) = &snapshot.record else { return Vec::new() };
         let before = record.status.clone().unwrap_or_default();
+        let mut events = Vec::new();
         for action in actions {
             let Action::WriteStatus(at, after) = action else { continue };
             if at.name != snapshot.name {
@@ -247,11 +285,11 @@ impl Worker {
             for chapter in story::between(&before, after) {
                 let note = chapter.event.note.as_deref().unwrap_or_default();
                 info!(namespace = snapshot.namespace, record = snapshot.name, event = chapter.event.reason, "{note}");
-                for subject in subjects(snapshot, chapter.fingerprint.as_deref()) {
-                    self.publish(&chapter.event, &subject).await;
-                }
+                let subjects = subjects(snapshot, chapter.fingerprint.as_deref());
+                events.push((chapter.event, subjects));
             }
         }
+        events
     }
 
     fn count(&self, before: &MigrationGateStatus, after: &MigrationGateStatus) {
@@ -259,6 +297,10 @@ impl Worker {
         let attempt = after.migration(&active.fingerprint).and_then(|migration| migration.attempts.last());
         if let Some(attempt) = attempt {
             self.writer.metrics.attempts.of(attempt.outcome).inc();
+            let ran = attempt.started.zip(attempt.ended).map(|(started, ended)| ended.duration_since(started));
+            if let Some(ran) = ran.and_then(|ran| Duration::try_from(ran).ok()) {
+                self.writer.metrics.attempt_duration.observe(ran);
+            }
         }
     }
 }

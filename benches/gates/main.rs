@@ -1,0 +1,157 @@
+//! How fast the gates of N waiting pods open, beside what the API server can take from a client that does nothing else.
+//!
+//! A real API server and the real controller; pods that nobody runs, whose kubelet's words are said here. For each N, in
+//! one run: a bare client sends N passes to N other pods with the concurrency that suited the API server best; one of
+//! the waiting pods reports success, and the controller opens all; the bare client goes once more. Then the controller
+//! starts afresh with all of them there.
+//!
+//! `make bench-gates`; `PODS=100,1000` chooses other numbers.
+
+mod bare;
+mod controller;
+mod pods;
+mod start;
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use testcluster::{Cluster, Options, Profile};
+
+use bare::Bare;
+use controller::Controller;
+use pods::Pods;
+
+/// What can go wrong in a measurement is the end of it.
+pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Nothing here takes longer, unless it is broken.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
+/// How often it is looked: seldom enough to cost the machine next to nothing, often enough to measure with.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Looks again and again until `look` returns something.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(seen) = look().await? {
+            return Ok(seen);
+        }
+        if start.elapsed() > LIMIT {
+            return Err(format!("{what}: not within {LIMIT:?}").into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// One line of the table.
+struct Line {
+    pods: usize,
+    opened_in: Duration,
+    bare: Duration,
+    concurrency: usize,
+    writes: u64,
+    cpu: Duration,
+    before: u64,
+    waiting: u64,
+    peak: u64,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    // `cargo bench` and `cargo test --benches` pass arguments of their own.
+    let numbers = std::env::var("PODS").unwrap_or_else(|_| "100,1000,10000".to_owned());
+    let numbers: Vec<usize> = numbers.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?;
+    let cluster = Cluster::boot(Options::new("bench-gates", Profile::Api))?;
+    cluster.apply(include_str!("../../deploy/crd.yaml"))?;
+    let client = client(&cluster).await?;
+    pods::prepare(&client).await?;
+    let alive = tokio::spawn(pods::keep_node_alive(client.clone()));
+    let mut lines = Vec::new();
+    for number in numbers {
+        lines.push(measure(&cluster, &client, number).await?);
+    }
+    table(&lines);
+    start::measure(&cluster, &client).await?;
+    alive.abort();
+    Ok(())
+}
+
+/// The administrator's client, which never repeats a request.
+async fn client(cluster: &Cluster) -> Result<Client> {
+    let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig())?;
+    let mut config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
+}
+
+async fn measure(cluster: &Cluster, client: &Client, number: usize) -> Result<Line> {
+    say(&format!("{number} pods: making them"));
+    let bare = Bare::new(client.clone());
+    let others = Pods::make(client, &format!("bare{number}"), number, pods::Kind::Other).await?;
+    let concurrency = bare.best_concurrency(&format!("pilot{number}")).await?;
+    let controller = Controller::start(cluster, "bench").await?;
+    let before = controller.resident()?;
+    let waiting = Pods::make(client, &format!("gated{number}"), number, pods::Kind::Gated).await?;
+    let runner = waiting.elected().await?;
+    let at_rest = controller.resident()?;
+
+    say(&format!("{number} pods: the bare client, {concurrency} at once"));
+    let half = others.names.len() / 2;
+    let first = bare.open(&others, 0..half, concurrency).await?;
+
+    say(&format!("{number} pods: the controller"));
+    let writes = pods::writes(client).await?;
+    let opened = controller.opened().await?;
+    let cpu = controller.cpu()?;
+    runner.succeed(client).await?;
+    let recorded = waiting.recorded().await?;
+    eventually("open gates", async || Ok((controller.opened().await? >= opened + number as u64).then_some(()))).await?;
+    let opened_in = recorded.elapsed();
+    let cpu = controller.cpu()? - cpu;
+    waiting.must_be_open().await?;
+    // What the bench itself wrote: the kubelet's word.
+    let writes = pods::writes(client).await? - writes - 1;
+    let peak = controller.peak()?;
+
+    say(&format!("{number} pods: the bare client again"));
+    let second = bare.open(&others, half..number, concurrency).await?;
+    controller.end()?;
+    waiting.delete(client).await?;
+    others.delete(client).await?;
+    Ok(Line { pods: number, opened_in, bare: first + second, concurrency, writes, cpu, before, waiting: at_rest, peak })
+}
+
+fn table(lines: &[Line]) {
+    println!(
+        "\n| pods | all open after s | gates/s | bare client's patches/s (at once) | of its speed | writes a pod | CPU ms a pod | resident MB: idle, waiting, peak | bytes a waiting pod |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for line in lines {
+        let each = line.pods as f64;
+        let (ours, bare) = (each / line.opened_in.as_secs_f64(), each / line.bare.as_secs_f64());
+        println!(
+            "| {} | {:.2} | {ours:.0} | {bare:.0} ({}) | {:.0} % | {:.3} | {:.2} | {:.1}, {:.1}, {:.1} | {:.0} |",
+            line.pods,
+            line.opened_in.as_secs_f64(),
+            line.concurrency,
+            100.0 * ours / bare,
+            line.writes as f64 / each,
+            line.cpu.as_secs_f64() * 1000.0 / each,
+            line.before as f64 / 1e6,
+            line.waiting as f64 / 1e6,
+            line.peak as f64 / 1e6,
+            line.waiting.saturating_sub(line.before) as f64 / each,
+        );
+    }
+    println!(
+        "\nThe runner has two writes more than the others: its signal, before the success, and none after: its pass comes with its mark."
+    );
+}
+
+/// Progress, for people.
+pub fn say(what: &str) {
+    eprintln!("[bench-gates] {what}");
+}
