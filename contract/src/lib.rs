@@ -71,6 +71,10 @@ pub mod annotation {
     /// A second command, run after the first; both must succeed.
     pub const VERIFY: &str = "migration-gate.dev/verify";
 
+    /// The environment variable with the URL of a database, which is locked while the migration runs: a second fence,
+    /// for several clusters on one database.
+    pub const LOCK_ENV: &str = "migration-gate.dev/lock-env";
+
     /// On a pod: the run signal, later the mark that it is settled. See [`Signal`](super::Signal).
     pub const SIGNAL: &str = "migration-gate.dev/signal";
     /// On a pod: the pass. See [`Opened`](super::Opened).
@@ -119,7 +123,8 @@ pub mod pod {
     pub const TERMINATION_PATH: &str = "/dev/termination-log";
     /// The agent's binary in our image.
     pub const IMAGE_AGENT_PATH: &str = "/migration-gate-agent";
-    /// The agent's first argument that makes it copy itself to the path that follows.
+    /// The agent's first argument that makes it copy itself to the path that follows; what follows in pairs is copied
+    /// too, the first of each to the second.
     pub const INSTALL_ARGUMENT: &str = "install";
     /// The agent's option with one address to await; may be repeated. Written `--wait-for=ADDRESS`.
     pub const WAIT_FOR_OPTION: &str = "--wait-for";
@@ -128,6 +133,16 @@ pub mod pod {
     /// One word each, and not a JSON array: Kubernetes replaces `$(NAME)` in arguments by the variable's value as it
     /// is, and a quote or a backslash in that value would break any quoting around it.
     pub const VERIFY_WORD_OPTION: &str = "--verify";
+    /// The agent's option with the variable of [`super::annotation::LOCK_ENV`]. Written `--lock-env=NAME`.
+    pub const LOCK_ENV_OPTION: &str = "--lock-env";
+    /// The agent's option with what is locked for: the fingerprint. Written `--lock-key=KEY`.
+    pub const LOCK_KEY_OPTION: &str = "--lock-key";
+    /// The agent's option with the program that takes the lock. Written `--lock-program=PATH`.
+    pub const LOCK_PROGRAM_OPTION: &str = "--lock-program";
+    /// The whole program inside the pod, where a lock is asked for.
+    pub const PROGRAM_PATH: &str = "/migration-gate/migration-gate";
+    /// The whole program in our image.
+    pub const IMAGE_PROGRAM_PATH: &str = "/bin/migration-gate";
     /// The argument that ends the agent's options; the user's command follows.
     pub const COMMAND_SEPARATOR: &str = "--";
     /// The volume with our image, where an installation delivers the agent without the install container.
@@ -213,6 +228,14 @@ pub enum Outcome {
     Interrupted,
     /// The command was not started, and never will be for this attempt.
     NotStarted,
+}
+
+/// What `migration-gate run` writes for the agent that started it: its exit code may be the command's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LockReport {
+    /// How it ended; never [`Outcome::NotStarted`].
+    pub outcome: Outcome,
 }
 
 /// The first line of the agent's termination message once an attempt is over.

@@ -60,6 +60,8 @@ impl std::error::Error for Failure {}
 pub(crate) fn of_driver(error: &sqlx::Error) -> Failure {
     match error {
         sqlx::Error::Database(refusal) => of_server(refusal.as_ref()),
+        // What rustls has against a certificate comes as this.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => of_tls(error),
         sqlx::Error::Io(error) => {
             let sentence = match error.kind() {
                 std::io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
@@ -67,16 +69,18 @@ pub(crate) fn of_driver(error: &sqlx::Error) -> Failure {
             };
             Failure::new(Kind::Unreachable, sentence)
         }
-        sqlx::Error::Tls(error) => Failure::new(
-            Kind::Unfit,
-            format!(
-                "no TLS connection: {error}; see sslmode and sslrootcert (ssl-mode and ssl-ca for MySQL) of the URL"
-            ),
-        ),
+        sqlx::Error::Tls(error) => of_tls(error),
         sqlx::Error::Configuration(error) => Failure::new(Kind::Unfit, error.to_string()),
         sqlx::Error::WorkerCrashed => Failure::new(Kind::Lost, "the connection is broken"),
         other => Failure::new(Kind::Defect, other.to_string()),
     }
+}
+
+fn of_tls(error: &dyn fmt::Display) -> Failure {
+    Failure::new(
+        Kind::Unfit,
+        format!("no TLS connection: {error}; see sslmode and sslrootcert (ssl-mode and ssl-ca for MySQL) of the URL"),
+    )
 }
 
 /// The server's own codes: PostgreSQL's SQLSTATEs (its manual, appendix A), MySQL's and MariaDB's error numbers, and
@@ -99,7 +103,8 @@ fn of_server(refusal: &dyn sqlx::error::DatabaseError) -> Failure {
         "53100" => (Kind::Unwritable, "make room on the server's disk"),
         "53300" | "53200" | "57P01" | "57P02" | "57P03" | "57P05" => (Kind::Unreachable, ""),
         code if code.starts_with("08") => (Kind::Unreachable, ""),
-        "26000" => (Kind::Unfit, POOLER),
+        // A statement was prepared in another session, or somebody else's is there already.
+        "26000" | "42P05" => (Kind::Unfit, POOLER),
         _ => (Kind::Defect, ""),
     };
     with_remedy(kind, text, remedy)

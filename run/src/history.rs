@@ -90,13 +90,43 @@ pub enum Standing {
     GivenUp(Run),
 }
 
+/// How often a key is tried before it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Attempts {
+    /// Until so many runs have failed, or [`INTERRUPTIONS`] were interrupted.
+    AtMost(u32),
+    /// For ever: somebody else counts.
+    Unlimited,
+}
+
+impl std::str::FromStr for Attempts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Attempts, String> {
+        match (text, text.parse()) {
+            ("unlimited", _) => Ok(Attempts::Unlimited),
+            (_, Ok(number @ 1..=1000)) => Ok(Attempts::AtMost(number)),
+            _ => Err("allowed are 1 to 1000, and unlimited".to_owned()),
+        }
+    }
+}
+
+impl Attempts {
+    fn are_spent(self, failed: usize, interrupted: usize) -> bool {
+        match self {
+            Attempts::AtMost(number) => failed >= number as usize || interrupted >= INTERRUPTIONS,
+            Attempts::Unlimited => false,
+        }
+    }
+}
+
 /// Reads the rows of one key. A success counts for ever; a run that goes on, or vanished, counts as an attempt.
-pub fn standing(runs: &[Run], attempts: u32) -> Standing {
+pub fn standing(runs: &[Run], attempts: Attempts) -> Standing {
     if let Some(done) = runs.iter().find(|run| run.state == State::Succeeded) {
         return Standing::Done(done.clone());
     }
-    let of = |state: State| runs.iter().filter(move |run| run.state == state);
-    let spent = of(State::Failed).count() >= attempts as usize || of(State::Interrupted).count() >= INTERRUPTIONS;
+    let count = |state: State| runs.iter().filter(|run| run.state == state).count();
+    let spent = attempts.are_spent(count(State::Failed), count(State::Interrupted));
     let latest = runs.iter().filter(|run| run.state != State::Running).max_by_key(|run| run.id);
     match latest {
         Some(latest) if spent => Standing::GivenUp(latest.clone()),
@@ -135,8 +165,20 @@ mod tests {
     }
 
     #[test]
+    fn attempts_are_a_number_or_unlimited() {
+        assert_eq!(
+            ["1", "1000", "unlimited"].map(str::parse),
+            [Ok(Attempts::AtMost(1)), Ok(Attempts::AtMost(1000)), Ok(Attempts::Unlimited)]
+        );
+        for wrong in ["0", "1001", "-1", "many", ""] {
+            assert!(wrong.parse::<Attempts>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_key_is_run_until_it_succeeds_or_its_attempts_are_used_up() {
         use State::{Failed, Interrupted, Running, Succeeded};
+        let standing = |runs: &[Run], attempts| super::standing(runs, Attempts::AtMost(attempts));
         assert_eq!(standing(&[], 3), Standing::Due { attempt: 1 });
         assert_eq!(standing(&runs(&[Failed, Failed]), 3), Standing::Due { attempt: 3 });
         assert_eq!(standing(&runs(&[Failed, Interrupted, Running]), 2), Standing::Due { attempt: 4 });
@@ -146,5 +188,7 @@ mod tests {
         assert!(matches!(standing(&runs(&[Failed, Interrupted, Failed]), 2), Standing::GivenUp(run) if run.id == 3));
         assert!(matches!(standing(&runs(&[Interrupted; INTERRUPTIONS]), 3), Standing::GivenUp(_)));
         assert_eq!(standing(&runs(&[Interrupted; INTERRUPTIONS - 1]), 3), Standing::Due { attempt: 10 });
+        let many = runs(&[[Interrupted; INTERRUPTIONS], [Failed; 10]].concat());
+        assert_eq!(super::standing(&many, Attempts::Unlimited), Standing::Due { attempt: 21 });
     }
 }

@@ -10,6 +10,7 @@ pub mod guard;
 pub mod history;
 pub mod place;
 mod rows;
+mod running;
 mod secrets;
 mod session;
 mod signals;
@@ -17,15 +18,17 @@ mod sql;
 mod status;
 mod table;
 mod target;
+mod waiting;
 mod wrapper;
 
 pub use failure::{Failure, Kind};
+pub use history::Attempts;
 pub use place::Place;
 pub use secrets::Secrets;
 pub use sql::TableName;
 pub use status::status;
-pub use target::{Site, Target};
-pub use wrapper::{EXIT_INTERRUPTED, OnLost, Options, Wrapper};
+pub use target::{Scheme, Site, Target};
+pub use wrapper::{EXIT_INTERRUPTED, Ended, How, LOST_GRACE_MAX, OnLost, Options, Wrapper};
 
 /// Which kind of lock is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +60,7 @@ pub fn place(
             return Err(Failure::new(Kind::Usage, sentence));
         }
         (site @ (Site::Postgres(_) | Site::MySql(_)), Lock::Native) => {
-            Box::new(session::SessionLock::new(site, name, history))
+            Box::new(session::SessionLock::new(site, name, options.owner.clone(), history))
         }
         (Site::Sqlite(path), Lock::Native) => Box::new(file::FileLock::beside_sqlite(path, history, name)),
         (Site::File(path), Lock::Native) => Box::new(file::FileLock::plain(path, name)),

@@ -16,6 +16,8 @@ impl Secrets {
     pub(crate) fn of(url: &Url) -> Secrets {
         let in_query = url.query_pairs().filter(|(key, _)| key == "password").map(|(_, value)| value.into_owned());
         let mut found: Vec<String> = in_query.collect();
+        // The driver takes it from there, as libpq does.
+        found.extend(std::env::var("PGPASSWORD"));
         if let Some(password) = url.password() {
             found.push(password.to_owned());
             found.extend(decode(password));

@@ -31,6 +31,8 @@ const MYSQL_WATCHDOG: Duration = Duration::from_secs(40);
 pub(crate) struct SessionLock {
     site: Site,
     name: String,
+    /// A token of this process.
+    owner: String,
     rows: Rows,
     connection: Option<Connection>,
     /// The server's number for the session at the moment when the lock was taken.
@@ -38,9 +40,9 @@ pub(crate) struct SessionLock {
 }
 
 impl SessionLock {
-    pub(crate) fn new(site: Site, name: String, table: TableName) -> SessionLock {
+    pub(crate) fn new(site: Site, name: String, owner: String, table: TableName) -> SessionLock {
         let rows = Rows::new(table, name.clone(), Session::Own);
-        SessionLock { site, name, rows, connection: None, holder: None }
+        SessionLock { site, name, owner, rows, connection: None, holder: None }
     }
 
     fn open(&mut self) -> Result<&mut Connection, Failure> {
@@ -61,44 +63,69 @@ impl SessionLock {
     }
 
     async fn take(&mut self) -> Result<Attempt, Failure> {
-        let name = self.name.clone();
+        let (name, owner) = (self.name.clone(), self.owner.clone());
         let connection = self.open()?;
-        // On a replica there is a lock too, which excludes nobody on the primary.
-        let (read_only, free, holder) = match connection.dialect() {
+        let answer = match connection.dialect() {
             Dialect::Postgres => {
-                let key = i64::from_be_bytes(digest(&name)[..8].try_into().unwrap_or_default());
-                let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN 2 WHEN pg_try_advisory_lock(?) THEN 1 ELSE 0 END::bigint";
-                let got = connection.number(sql, &[key.into()]).await?;
-                (got == Some(2), got == Some(1), SESSION_POSTGRES)
+                let (key, owner) = (postgres_key(&name), owner.as_str());
+                let values = [key.into(), owner.into(), key.into(), owner.into()];
+                connection.number(TAKE_POSTGRES, &values).await?
             }
-            _ => {
-                let name = mysql_name(&name);
-                let sql = "SELECT CASE WHEN @@global.read_only THEN 2 ELSE GET_LOCK(CONCAT(?, MD5(COALESCE(DATABASE(), ''))), 0) END";
-                let got = connection.number(sql, &[name.as_str().into()]).await?;
-                (got == Some(2), got == Some(1), SESSION_MYSQL)
-            }
+            _ => connection.number(TAKE_MYSQL, &[mysql_name(&name).as_str().into()]).await?,
         };
-        if read_only {
-            return Err(Failure::new(
-                Kind::Unwritable,
-                "the server is a read-only replica, where a lock excludes nobody: use the primary",
-            ));
+        self.holder = match answer {
+            Some(session @ 1..) => Some(session),
+            Some(REPLICA) => {
+                return Err(Failure::new(
+                    Kind::Unwritable,
+                    "the server is a read-only replica, where a lock excludes nobody: use the primary",
+                ));
+            }
+            Some(NO_LOCKS) => {
+                return Err(Failure::new(
+                    Kind::Unfit,
+                    "the server is CockroachDB, whose advisory locks exclude nobody: use another place for the lock",
+                ));
+            }
+            Some(HELD_ALREADY) => return Err(Failure::new(Kind::Unfit, POOLER)),
+            _ => return Ok(Attempt::Busy),
+        };
+        if self.is_pooled().await {
+            // It would stay with a session that others use, and keep everybody out. Nothing is prepared for this.
+            let key = postgres_key(&self.name);
+            let let_go = format!("SELECT pg_advisory_unlock({key}), set_config('migration_gate.owner', '', false)");
+            let _ = self.open()?.batch(&let_go).await;
+            return Err(Failure::new(Kind::Unfit, POOLER));
         }
-        if !free {
-            return Ok(Attempt::Busy);
-        }
-        let holder = connection.number(holder, &[]).await?;
-        self.holder = holder;
         Ok(Attempt::Taken)
     }
 
+    /// Whether a second connection gets the session that has the lock: a pooler lends it to whoever comes next.
+    async fn is_pooled(&self) -> bool {
+        if !matches!(self.site, Site::Postgres(_)) {
+            return false;
+        }
+        let probe = async {
+            let mut second = Connection::open(&self.site, Session::Pooled).await?;
+            let session = second.number(SESSION_POSTGRES, &[]).await;
+            second.close().await;
+            session
+        };
+        // What can't be found out must not keep anybody from working.
+        let session = tokio::time::timeout(PROBE_PATIENCE, probe).await;
+        matches!(session, Ok(Ok(Some(session))) if Some(session) == self.holder)
+    }
+
     async fn look(&mut self) -> Result<(), Failure> {
-        let expected = self.holder;
+        let (expected, owner) = (self.holder, self.owner.clone());
         let connection = self.open()?;
-        let sql = if connection.dialect() == Dialect::Postgres { SESSION_POSTGRES } else { SESSION_MYSQL };
-        match connection.number(sql, &[]).await? {
-            session if session.is_some() && session == expected => Ok(()),
-            _ => Err(Failure::new(Kind::Lost, POOLER)),
+        let session = match connection.dialect() {
+            Dialect::Postgres => connection.number(HOLDER_POSTGRES, &[owner.as_str().into()]).await?,
+            _ => connection.number(SESSION_MYSQL, &[]).await?,
+        };
+        match session.is_some() && session == expected {
+            true => Ok(()),
+            false => Err(Failure::new(Kind::Lost, POOLER)),
         }
     }
 
@@ -112,7 +139,33 @@ impl SessionLock {
     }
 }
 
+/// How long the second connection may take: where there is no room for one, it is not made.
+const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The answers to an attempt, which is the number of the session if the lock was taken; any other means that it is held.
+///
+/// A replica has locks too, which exclude nobody on the primary.
+const REPLICA: i64 = -1;
+/// CockroachDB grants an advisory lock to everybody.
+const NO_LOCKS: i64 = -2;
+/// Somebody else has taken the lock in this very session, where the server gives it to everybody once more.
+const HELD_ALREADY: i64 = -3;
+
+/// Who takes the lock writes its name into the session, in the same statement. Values: the key, the name, the key and
+/// the name.
+const TAKE_POSTGRES: &str = "SELECT CASE WHEN version() LIKE 'CockroachDB%' THEN -2 WHEN pg_is_in_recovery() THEN -1 \
+     WHEN NOT pg_try_advisory_lock(?) THEN 0 \
+     WHEN COALESCE(current_setting('migration_gate.owner', true), '') NOT IN ('', ?) THEN \
+     CASE WHEN pg_advisory_unlock(?) THEN -3 ELSE -3 END \
+     WHEN set_config('migration_gate.owner', ?, false) IS NULL THEN 0 ELSE pg_backend_pid() END::bigint";
+/// Some servers take `Shop` and `shop` for the same database.
+const TAKE_MYSQL: &str = "SELECT CASE WHEN @@global.read_only THEN -1 \
+     WHEN GET_LOCK(CONCAT(?, MD5(LOWER(COALESCE(DATABASE(), '')))), 0) = 1 THEN CAST(CONNECTION_ID() AS SIGNED) ELSE 0 END";
+
 const SESSION_POSTGRES: &str = "SELECT pg_backend_pid()::bigint";
+/// Nothing, if the session is not the one that was written into.
+const HOLDER_POSTGRES: &str =
+    "SELECT CASE WHEN current_setting('migration_gate.owner', true) = ? THEN pg_backend_pid() END::bigint";
 const SESSION_MYSQL: &str = "SELECT CAST(CONNECTION_ID() AS SIGNED)";
 
 /// The session must outlast any silence, and the server must notice a client that is gone, but not before the client
@@ -124,6 +177,10 @@ const POSTGRES_SESSION: &str = "SELECT set_config(name, CASE name WHEN 'tcp_keep
 
 /// As above. The checks are what keeps the session from being silent for so long.
 const MYSQL_SESSION: &str = "SET SESSION wait_timeout = 60, SESSION net_read_timeout = 60";
+
+fn postgres_key(name: &str) -> i64 {
+    i64::from_be_bytes(digest(name)[..8].try_into().unwrap_or_default())
+}
 
 fn digest(name: &str) -> [u8; 32] {
     Sha256::digest(format!("migration-gate run\0{name}")).into()

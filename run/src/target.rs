@@ -38,6 +38,50 @@ pub enum Site {
     },
 }
 
+/// What kind of place a URL names, by its scheme alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// A server with databases.
+    Database,
+    /// A file on this machine.
+    File,
+    /// A Kubernetes Lease.
+    Lease,
+}
+
+impl Scheme {
+    /// Looks at the scheme; `None` if nothing can be locked there.
+    pub fn of(url: &str) -> Option<Scheme> {
+        match Driver::of(url.split_once(':')?.0)? {
+            Driver::Postgres | Driver::MySql => Some(Scheme::Database),
+            Driver::Sqlite | Driver::File => Some(Scheme::File),
+            Driver::Lease => Some(Scheme::Lease),
+        }
+    }
+}
+
+enum Driver {
+    Postgres,
+    MySql,
+    Sqlite,
+    File,
+    Lease,
+}
+
+impl Driver {
+    fn of(scheme: &str) -> Option<Driver> {
+        // SQLAlchemy names a driver too: postgresql+psycopg2://. Rails' and GeoDjango's names for them are schemes.
+        Some(match scheme.trim().split('+').next().unwrap_or_default().to_ascii_lowercase().as_str() {
+            "postgres" | "postgresql" | "postgis" => Driver::Postgres,
+            "mysql" | "mysql2" | "mariadb" | "trilogy" => Driver::MySql,
+            "sqlite" | "sqlite3" => Driver::Sqlite,
+            "file" => Driver::File,
+            "lease" => Driver::Lease,
+            _ => return None,
+        })
+    }
+}
+
 /// What a URL may be, for messages.
 pub const ALLOWED: &str = "postgres://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE, sqlite:PATH, file:PATH, or \
                            lease:NAMESPACE/NAME";
@@ -58,27 +102,29 @@ impl FromStr for Target {
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err(bad(if text.is_empty() { "is empty".into() } else { "has no scheme".into() }));
         };
-        // SQLAlchemy names a driver too: postgresql+psycopg2://.
-        let kind = scheme.split('+').next().unwrap_or_default().to_ascii_lowercase();
-        match kind.as_str() {
-            "postgres" | "postgresql" | "mysql" | "mariadb" => database(&kind, rest),
-            "sqlite" => path(rest).map(Site::Sqlite).map(Target::plain).ok_or_else(|| bad("names no file".into())),
-            "file" => path(rest).map(Site::File).map(Target::plain).ok_or_else(|| bad("names no file".into())),
-            "lease" => match rest.split_once('/') {
+        match Driver::of(scheme) {
+            Some(Driver::Postgres) => database("postgres", rest),
+            Some(Driver::MySql) => database("mysql", rest),
+            Some(Driver::Sqlite) => {
+                path(rest).map(Site::Sqlite).map(Target::plain).ok_or_else(|| bad("names no file".into()))
+            }
+            Some(Driver::File) => {
+                path(rest).map(Site::File).map(Target::plain).ok_or_else(|| bad("names no file".into()))
+            }
+            Some(Driver::Lease) => match rest.split_once('/') {
                 Some((namespace, name)) if is_name(namespace) && is_name(name) => {
                     Ok(Target::plain(Site::Lease { namespace: namespace.to_owned(), name: name.to_owned() }))
                 }
                 _ => Err(bad("names no Lease: both names are lower-case letters, digits, '-' and '.'".into())),
             },
             // What stands there may be a part of a secret.
-            _ => Err(bad("has a scheme that is not known".into())),
+            None => Err(bad("has a scheme that is not known".into())),
         }
     }
 }
 
-fn database(kind: &str, rest: &str) -> Result<Target, TargetError> {
+fn database(scheme: &str, rest: &str) -> Result<Target, TargetError> {
     let bad = |problem: String| TargetError { problem };
-    let scheme = if kind.starts_with('p') { "postgres" } else { "mysql" };
     let url = Url::parse(&format!("{scheme}:{rest}")).map_err(|error| bad(format!("can't be read: {error}")))?;
     let secrets = Secrets::of(&url);
     // A driver's words may quote a value.
@@ -179,6 +225,7 @@ mod tests {
         for (url, expected) in [
             ("postgres://app:Geheim42@db/orders", "Target(PostgreSQL database orders at db:5432)"),
             ("postgresql+psycopg2://app:Geheim42@db:6/o?sslmode=require", "Target(PostgreSQL database o at db:6)"),
+            ("mysql2://app:Geheim42@db/orders", "Target(MySQL database orders at db:3306)"),
             ("mysql://app:Geheim42@db/orders", "Target(MySQL database orders at db:3306)"),
             ("mariadb+pymysql://app:Geheim42@db/orders", "Target(MySQL database orders at db:3306)"),
             ("sqlite:///srv/app.db", "Target(SQLite database /srv/app.db)"),

@@ -7,28 +7,35 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use migration_gate_run::history::Run;
-use migration_gate_run::{self as library, Kind, Lock, OnLost, Options, Place, Site, TableName, Target, Wrapper};
+use migration_gate_run::{
+    self as library, Attempts, Kind, LOST_GRACE_MAX, Lock, OnLost, Options, Place, Site, TableName, Target, Wrapper,
+};
 use rustix::process::{Pid, Signal};
 
 use super::{Exit, Failure};
 use crate::agent::family;
+use crate::run::LOCK_VARIABLE;
 use crate::run::guard::ITSELF;
 use crate::run::lease::LeaseLock;
+use crate::run::report;
 use crate::settings;
 use crate::supervise::Sentence;
 
-/// The variable that holds the URL.
-const LOCK_VARIABLE: &str = "MIGRATION_GATE_LOCK";
+/// The variable that names a file with the URL.
+const LOCK_FILE_VARIABLE: &str = "MIGRATION_GATE_LOCK_FILE";
 
 /// Run a command once among many starters: wait for the lock, look whether it was done, run, record, let go.
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     /// Where the lock and the history are: postgres://, mysql://, sqlite:PATH, file:PATH or lease:NAMESPACE/NAME.
     /// A URL with a password belongs into MIGRATION_GATE_LOCK or a file: everybody on this host sees arguments
-    #[arg(long, value_name = "URL", conflicts_with = "lock_file")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["lock_env", "lock_file"])]
     lock: Option<String>,
-    /// A file with the URL
-    #[arg(long, env = "MIGRATION_GATE_LOCK_FILE", value_name = "FILE")]
+    /// The environment variable with the URL, such as DATABASE_URL
+    #[arg(long, value_name = "NAME", conflicts_with = "lock_file")]
+    lock_env: Option<String>,
+    /// A file with the URL; also named by MIGRATION_GATE_LOCK_FILE
+    #[arg(long, value_name = "FILE")]
     lock_file: Option<PathBuf>,
     /// Tells several locks of one database apart
     #[arg(long, env = "MIGRATION_GATE_LOCK_NAME", default_value = "default", value_name = "NAME", value_parser = lock_name)]
@@ -39,12 +46,15 @@ pub(super) struct RunArguments {
     /// Run once for this key, such as the image's tag; without it, every starter runs, one after the other
     #[arg(long, env = "MIGRATION_GATE_ONCE", value_name = "KEY", value_parser = key)]
     once: Option<String>,
-    /// Failed runs of the key after which nobody tries again
-    #[arg(long, env = "MIGRATION_GATE_ATTEMPTS", default_value_t = 3, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    attempts: u32,
+    /// Failed runs of the key after which nobody tries again: 1 to 1000, or unlimited
+    #[arg(long, env = "MIGRATION_GATE_ATTEMPTS", default_value = "3", value_name = "NUMBER")]
+    attempts: Attempts,
     /// A second command that must succeed too: one line of shell words (no shell is started), or a JSON array
     #[arg(long, env = "MIGRATION_GATE_VERIFY", value_name = "COMMAND", value_parser = command)]
     verify: Option<Words>,
+    /// How long both commands may take together, the wait for the lock aside; then SIGTERM, and SIGKILL 30 s later
+    #[arg(long, env = "MIGRATION_GATE_TIMEOUT", value_name = "DURATION", value_parser = settings::duration::parse)]
+    timeout: Option<Duration>,
     /// How long to wait for a database or API server that can't be reached yet
     #[arg(long, env = "MIGRATION_GATE_WAIT", default_value = "60s", value_name = "DURATION", value_parser = settings::duration::parse)]
     wait: Duration,
@@ -55,11 +65,14 @@ pub(super) struct RunArguments {
     #[arg(long, env = "MIGRATION_GATE_ON_LOST", value_enum, default_value_t, value_name = "WHAT")]
     on_lost: Lost,
     /// From SIGTERM to SIGKILL when the lock was lost; a successor of a run that vanished waits for as long
-    #[arg(long, env = "MIGRATION_GATE_LOST_GRACE", default_value = "1s", value_name = "DURATION", value_parser = settings::duration::parse)]
+    #[arg(long, env = "MIGRATION_GATE_LOST_GRACE", default_value = "1s", value_name = "DURATION", value_parser = lost_grace)]
     lost_grace: Duration,
     /// The table of the history, made on demand
     #[arg(long, env = "MIGRATION_GATE_HISTORY_TABLE", default_value = "migration_gate_runs", value_name = "NAME")]
     history_table: TableName,
+    /// A file where it says how it ended, as JSON: {"outcome": "succeeded"}, failed, timedOut or interrupted
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Print the history, and run nothing
     #[arg(long, conflicts_with_all = ["forget", "command"])]
     status: bool,
@@ -94,6 +107,7 @@ impl RunArguments {
             attempts: self.attempts,
             command: self.command,
             verify: self.verify.map(|words| words.0),
+            timeout: self.timeout,
             on_lost: match self.on_lost {
                 Lost::End => OnLost::End,
                 Lost::Continue => OnLost::Continue,
@@ -116,7 +130,13 @@ impl RunArguments {
             match (self.status, self.once.filter(|_| self.forget)) {
                 (true, _) => wrapper.history().await.map(print),
                 (false, Some(key)) => wrapper.forget(&key).await.map(|runs| told(&key, runs)),
-                (false, None) => wrapper.run().await.map(ExitCode::from),
+                (false, None) => {
+                    let ended = wrapper.run().await;
+                    if let Some(file) = &self.report {
+                        report::write(file, &ended)?;
+                    }
+                    ended.map(|ended| ended.exit.into())
+                }
             }
         });
         // A resolver that hangs must not keep the process.
@@ -126,23 +146,34 @@ impl RunArguments {
 
     fn target(&self) -> Result<Target, Failure> {
         let usage = |sentence: String| Failure::new(Exit::Usage, Sentence(sentence));
-        let text = match (&self.lock, &self.lock_file) {
-            (Some(url), _) => url.clone(),
-            (None, Some(file)) => std::fs::read_to_string(file).map_err(|error| {
+        // What is said on the command line counts before what is in the environment.
+        let file = self.lock_file.clone().or_else(|| match self.lock.is_some() || self.lock_env.is_some() {
+            true => None,
+            false => std::env::var_os(LOCK_FILE_VARIABLE).map(PathBuf::from),
+        });
+        let text = match (&self.lock, &self.lock_env, &file) {
+            (Some(url), ..) => url.clone(),
+            (None, Some(name), _) => std::env::var(name).map_err(|_| {
+                usage(format!("no lock: the environment variable {name} is not set, or no text; it must hold the URL"))
+            })?,
+            (None, None, Some(file)) => std::fs::read_to_string(file).map_err(|error| {
                 Failure::new(
                     Exit::NoInput,
                     Sentence(format!("can't read the lock's URL from {}: {error}", file.display())),
                 )
             })?,
-            (None, None) => std::env::var(LOCK_VARIABLE).map_err(|_| {
-                usage(format!("no lock: give its URL in {LOCK_VARIABLE}, in a file with --lock-file, or with --lock"))
+            (None, None, None) => std::env::var(LOCK_VARIABLE).map_err(|_| {
+                usage(format!(
+                    "no lock: give its URL in {LOCK_VARIABLE}, in another variable with --lock-env, or in a file with \
+                     --lock-file"
+                ))
             })?,
         };
         let target: Target = text.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
         if self.lock.is_some() && target.secrets().hide(&text) != text {
             eprintln!(
-                "migration-gate: note: everybody on this host can see the password in the arguments; {LOCK_VARIABLE} \
-                 and --lock-file keep it secret"
+                "migration-gate: note: everybody on this host can see the password in the arguments; {LOCK_VARIABLE}, \
+                 --lock-env and --lock-file keep it secret"
             );
         }
         Ok(target)
@@ -199,6 +230,13 @@ fn key(text: &str) -> Result<String, String> {
             Err("a key is 1 to 200 bytes without control characters; is the variable that it comes from set?"
                 .to_owned())
         }
+    }
+}
+
+fn lost_grace(text: &str) -> Result<Duration, String> {
+    match settings::duration::parse(text)? {
+        grace if grace <= LOST_GRACE_MAX => Ok(grace),
+        _ => Err(format!("at most {} s: a successor waits for as long", LOST_GRACE_MAX.as_secs())),
     }
 }
 

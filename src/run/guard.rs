@@ -19,6 +19,7 @@ use migration_gate_run::history::TAIL_BYTES;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getppid, kill_process, kill_process_group, set_parent_process_death_signal};
 
+use super::LOCK_VARIABLE;
 use crate::agent::attempt::Exit;
 use crate::agent::family::{adopt_orphans, reap, signal_descendants};
 use crate::agent::notify::Notices;
@@ -82,7 +83,8 @@ pub fn exec(guard: u32, command: &[OsString]) -> u8 {
     if getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs()) != Some(guard) {
         return 137;
     }
-    let error = Command::new(program).args(arguments).exec();
+    // The lock's URL is the wrapper's; the command has its own way to the database.
+    let error = Command::new(program).args(arguments).env_remove(LOCK_VARIABLE).exec();
     eprintln!("migration-gate: cannot start {}: {error}", program.display());
     if error.kind() == ErrorKind::NotFound { 127 } else { 126 }
 }
@@ -229,11 +231,13 @@ impl Guard {
         };
     }
 
+    /// Ends the command; said again, only a shorter grace counts.
     fn end_after(&mut self, grace: Duration) {
+        let latest = Instant::now() + grace;
         if self.kill_at.is_none() {
             signal_descendants(Signal::TERM, self.leader);
-            self.kill_at = Some(Instant::now() + grace);
         }
+        self.kill_at = Some(self.kill_at.map_or(latest, |kill_at| kill_at.min(latest)));
     }
 
     /// Waits until there is something to do.

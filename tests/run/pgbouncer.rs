@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use testcluster::postgres::Server;
 
 use super::mariadb::{free_address, install, run, spawn_to_die_with_us, unprivileged};
-use super::starter::{Folder, SOON, until};
+use super::starter::{Folder, SOON, new_name, postgres, start, until, witness};
 
 /// A pooler before a server; ends when this is dropped or the test's process dies.
 pub struct Pooler {
@@ -19,6 +19,10 @@ pub struct Pooler {
 
 impl Pooler {
     pub fn start(server: &Server) -> Pooler {
+        Pooler::start_in("transaction", server)
+    }
+
+    fn start_in(mode: &str, server: &Server) -> Pooler {
         install("/usr/sbin/pgbouncer", &["pgbouncer"]);
         let folder = Folder::new();
         let (address, target) = (free_address(), server.address());
@@ -27,7 +31,7 @@ impl Pooler {
         fs::write(&users, format!("\"postgres\" \"{password}\"\n")).expect("a file");
         let settings = format!(
             "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\n\
-             auth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 5\n\
+             auth_type = scram-sha-256\nauth_file = {}\npool_mode = {mode}\ndefault_pool_size = 5\n\
              max_client_conn = 300\n",
             target.ip(),
             target.port(),
@@ -56,4 +60,49 @@ impl Drop for Pooler {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn never(folder: &Folder) -> Vec<String> {
+    witness(&folder.0, std::time::Duration::ZERO)
+}
+
+#[test]
+fn a_session_lock_behind_a_pooler_in_transaction_mode_is_refused() {
+    let server = postgres();
+    let database = new_name("pooled");
+    let direct = server.create_database(&database).expect("a database");
+    let pooler = Pooler::start(&server);
+    let folder = Folder::new();
+    // Nobody else uses the pool, so that each of them gets the same session as the one before.
+    for round in 0..3 {
+        let ended = start(&pooler.url_of(&database), &["--once", &format!("v{round}")], &never(&folder)).wait();
+        assert_eq!(ended.code, Some(78), "{ended:?}");
+        assert!(ended.output.contains("use --lock-table NAME"), "{ended:?}");
+    }
+    // Many at once: none may run either.
+    let many: Vec<_> = (0..12).map(|_| start(&pooler.url_of(&database), &["--once", "v9"], &never(&folder))).collect();
+    for starter in many {
+        let ended = starter.wait();
+        assert_eq!(ended.code, Some(78), "{ended:?}");
+    }
+    assert_eq!(folder.lines("started").len(), 0);
+    // And none of them has left a lock behind in the pool.
+    let ended = start(&direct, &["--once", "v1", "--lock-wait", "5s"], &never(&folder)).wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_session_lock_behind_a_pooler_in_session_mode_holds() {
+    let server = postgres();
+    let database = new_name("sessions");
+    server.create_database(&database).expect("a database");
+    let pooler = Pooler::start_in("session", &server);
+    let folder = Folder::new();
+    let command = witness(&folder.0, std::time::Duration::from_millis(500));
+    let starters: Vec<_> = (0..3).map(|_| start(&pooler.url_of(&database), &["--once", "v1"], &command)).collect();
+    for starter in starters {
+        let ended = starter.wait();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    assert_eq!(folder.lines("started").len(), 1);
 }
