@@ -40,6 +40,8 @@ pub struct Settings {
     pub wait_for: Vec<Address>,
     /// The second command; never empty.
     pub verify: Option<Vec<String>>,
+    /// The environment variable with the URL of the database that is locked while the migration runs.
+    pub lock_env: Option<String>,
 }
 
 /// The settings that the controller reads from the workload whenever it needs them. Changing them rolls nothing out.
@@ -107,6 +109,12 @@ impl Settings {
                     settings.group = Some(GroupName::parse(value).map_err(|_| bad(&"not a group's name"))?);
                 }
                 annotation::WAIT_FOR => settings.wait_for = addresses(value).map_err(|e| bad(&e))?,
+                annotation::LOCK_ENV => {
+                    // Who takes it for the URL's place may have put a password there.
+                    let shown = if value.contains("://") { "(a URL)" } else { value };
+                    env_name(value).map_err(|_| rule.broken(shown, &"not the name of an environment variable"))?;
+                    settings.lock_env = Some(value.clone());
+                }
                 annotation::VERIFY => settings.verify = Some(command(value).map_err(|e| bad(&e))?),
                 _ => {}
             }
@@ -172,7 +180,7 @@ const RULE_BACKOFF_LIMIT: Rule = Rule {
 };
 const RULE_SUSPEND: Rule = Rule { key: annotation::SUSPEND, allowed: "true or false", example: "true" };
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     Rule {
         key: annotation::COMMAND,
         allowed: COMMAND_RULE,
@@ -209,6 +217,11 @@ const RULES: [Rule; 12] = [
         example: "tcp://db:5432,http://auth:8080/healthz",
     },
     Rule { key: annotation::VERIFY, allowed: COMMAND_RULE, example: "alembic current --check-heads" },
+    Rule {
+        key: annotation::LOCK_ENV,
+        allowed: "the name of an environment variable of the migration's container, which holds the database's URL",
+        example: "DATABASE_URL",
+    },
 ];
 
 fn rule(key: &str) -> Option<&'static Rule> {

@@ -3,22 +3,27 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Everybody may execute the copy: the containers of a pod may run as different users.
 const MODE: u32 = 0o755;
 
-/// Puts a copy of the running program at the path, atomically, whatever is there.
+/// Puts a copy of the running program at the path, atomically, whatever is there, and copies the other files likewise.
 ///
-/// The directory must be writable, nothing else: an emptyDir is, for any user, and has no sticky bit, so that a file
+/// The directories must be writable, nothing else: an emptyDir is, for any user, and has no sticky bit, so that a file
 /// that another user left there can be replaced too.
 ///
 /// # Errors
 /// A sentence that says what could not be done.
-pub fn install(to: &Path) -> Result<(), String> {
-    let failed = |what: &str, error: io::Error| format!("cannot {what} {}: {error}", to.display());
+pub fn install(agent: &Path, others: &[(PathBuf, PathBuf)]) -> Result<(), String> {
     // /proc/self/exe works in an image that holds nothing else, by whatever path it was started.
-    let mut itself = File::open("/proc/self/exe").map_err(|error| format!("cannot read the agent itself: {error}"))?;
+    copy(Path::new("/proc/self/exe"), agent)?;
+    others.iter().try_for_each(|(from, to)| copy(from, to))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    let failed = |what: &str, error: io::Error| format!("cannot {what} {}: {error}", to.display());
+    let mut from = File::open(from).map_err(|error| format!("cannot read {}: {error}", from.display()))?;
     if let Some(directory) = to.parent() {
         fs::create_dir_all(directory).map_err(|error| failed("make the directory of", error))?;
     }
@@ -32,7 +37,7 @@ pub fn install(to: &Path) -> Result<(), String> {
     }
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&new)?;
-        io::copy(&mut itself, &mut file)?;
+        io::copy(&mut from, &mut file)?;
         // The mode above went through the umask.
         file.set_permissions(Permissions::from_mode(MODE))?;
         file.sync_all()?;

@@ -3,7 +3,7 @@
 //!
 //! [`machine`] decides, [`run`](mod@run) does; [`signal`] and [`journal`] are what both speak of. The rest is one thing a
 //! file: [`args`], [`install`], [`watch`] (the signal directory), [`wait_for`] and [`probe`], [`running`] with [`output`]
-//! and [`family`], [`report`], [`notify`] (Unix signals), [`say`].
+//! and [`family`], [`fence`], [`report`], [`notify`] (Unix signals), [`say`].
 //!
 //! # Exit codes
 //!
@@ -24,6 +24,7 @@
 pub mod args;
 pub mod attempt;
 pub mod family;
+pub mod fence;
 pub mod install;
 pub mod journal;
 pub mod machine;
@@ -56,8 +57,8 @@ use report::Message;
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut message = Message::at(Paths::below(Path::new("/")).message);
     let code = match args::parse(arguments) {
-        Ok(Task::Run(task)) => run::run(task),
-        Ok(Task::Install(to)) => match install::install(&to) {
+        Ok(Task::Run(task)) => run::run(*task),
+        Ok(Task::Install(to)) => match install::install(&to.agent, &to.others) {
             Ok(()) => 0,
             Err(sentence) => {
                 run::complain(&mut message, &sentence);

@@ -46,6 +46,10 @@ pub enum Input {
     Written,
     /// To [`Action::Spawn`]: that command ended, or could not be started, and no descendant of it is alive.
     CommandEnded(Exit),
+    /// The same, but it was ended because a lock of its own was lost.
+    CommandInterrupted(Exit),
+    /// The same, but who held that lock for it ended it because its time was over.
+    CommandTimedOut(Exit),
     /// A termination signal.
     StopRequested,
     /// The attempt's time limit, counted from its first [`Action::Spawn`], is over.
@@ -156,6 +160,12 @@ impl Agent {
             (Phase::Tracing(run), Input::Written) => self.spawn(run, Step::Command),
 
             (Phase::Running(run, step, stop), Input::CommandEnded(exit)) => self.ended(run, step, stop, exit),
+            (Phase::Running(run, step, stop), Input::CommandInterrupted(exit)) => {
+                self.ended(run, step, stop.or(Stop::Interrupted), exit)
+            }
+            (Phase::Running(run, step, stop), Input::CommandTimedOut(exit)) => {
+                self.ended(run, step, stop.or(Stop::TimedOut), exit)
+            }
             (Phase::Running(run, step, stop), Input::StopRequested) => {
                 self.enter(Phase::Running(run, step, stop.or(Stop::Interrupted)), Action::Forward)
             }

@@ -257,6 +257,21 @@ fn time_up_ends_the_command_and_the_first_reason_stays() {
 }
 
 #[test]
+fn a_lock_that_is_lost_interrupts_and_the_first_reason_stays() {
+    let busy = Exit::Code(75);
+    let ended = |inputs: &[Input], outcome| {
+        let ending = Ending { outcome, exit: Some(busy) };
+        assert_eq!(after_running(inputs), Action::WriteOutcome(1, ending), "{inputs:?}");
+    };
+    let [lost, late] = [Input::CommandInterrupted(busy), Input::CommandTimedOut(busy)];
+    ended(&[lost], Outcome::Interrupted);
+    ended(&[late], Outcome::TimedOut);
+    ended(&[Input::StopRequested, late], Outcome::Interrupted);
+    ended(&[Input::TimeUp, lost], Outcome::TimedOut);
+    ended(&[Input::CommandEnded(busy)], Outcome::Failed);
+}
+
+#[test]
 fn a_command_whose_attempt_is_on_record_as_over_is_ended() {
     for news in [settled(1), settled(2), run(2)] {
         assert_eq!(after_running(&[Input::Seen(news)]), Action::End, "{news:?}");

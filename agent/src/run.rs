@@ -1,6 +1,7 @@
 //! Does what the [machine](super::machine) says, and tells it what happened. It decides nothing.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -8,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::args::Run;
 use crate::attempt::{EXIT_CONFIG, Ending, Exit, Plan, Step};
 use crate::family::adopt_orphans;
+use crate::fence;
 use crate::journal::{Journal, JournalView};
 use crate::machine::{Action, Agent, Input, LINGER};
 use crate::notify::Notices;
@@ -41,7 +43,8 @@ pub fn run(run: Run) -> u8 {
         say(&format!("cannot read the journal, so any attempt may have been started: {error}"));
         JournalView::Unreadable
     });
-    let plan = if run.verify.is_some() { Plan::CommandAndVerify } else { Plan::Command };
+    // Under a lock both commands are one: they succeed together or not at all.
+    let plan = if run.verify.is_some() && run.fence.is_none() { Plan::CommandAndVerify } else { Plan::Command };
     let look_at = Instant::now() + signals.patience();
     let mut shell = Shell {
         run,
@@ -200,11 +203,22 @@ impl Shell {
             _ => &self.run.command,
         };
         say(&format!("running {}", argv.program.display()));
-        if step == Step::Command {
-            let limit = timeout_seconds.map(Duration::from_secs);
-            self.time_up = limit.and_then(|limit| Instant::now().checked_add(limit));
-        }
-        match Running::start(argv) {
+        let started = match &self.run.fence {
+            Some(fence) => {
+                let report = self.lock_report();
+                let fenced = fence.command(argv, self.run.verify.as_ref(), timeout_seconds, &report);
+                let ready = fence::forget(&report).map_err(|sentence| (Exit::Code(1), sentence));
+                ready.and_then(|()| Running::start(&fenced))
+            }
+            None => {
+                if step == Step::Command {
+                    let limit = timeout_seconds.map(Duration::from_secs);
+                    self.time_up = limit.and_then(|limit| Instant::now().checked_add(limit));
+                }
+                Running::start(argv)
+            }
+        };
+        match started {
             Ok(running) => {
                 self.doing = Doing::Running(running);
                 Next::Listen
@@ -214,6 +228,11 @@ impl Shell {
                 Next::Input(Input::CommandEnded(exit))
             }
         }
+    }
+
+    /// Where who takes the lock says what came of it.
+    fn lock_report(&self) -> PathBuf {
+        self.run.paths.journal.join("lock-report")
     }
 
     fn write_outcome(&mut self, attempt: u32, ending: Ending) -> Next {
@@ -251,7 +270,10 @@ impl Shell {
         let mut sweeping = false;
         if let Doing::Running(running) = &mut self.doing {
             if let Some(exit) = running.turn(&mut self.tail) {
-                return Some(Input::CommandEnded(exit));
+                return Some(match &self.run.fence {
+                    Some(_) => fence::heard(exit, &self.lock_report()),
+                    None => Input::CommandEnded(exit),
+                });
             }
             sweeping = running.is_sweeping();
         }

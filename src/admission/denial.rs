@@ -105,6 +105,21 @@ pub(super) enum Denial {
         /// The path.
         path: String,
     },
+    /// Nothing gives the container the variable with the database's URL.
+    #[error(
+        "{key}: found {variable:?}, which container {container:?} does not have in env, and it has no envFrom; \
+         allowed: one of {}; example: {key}: DATABASE_URL",
+        if .names.is_empty() { "its variables, of which there are none".to_owned() } else { .names.join(", ") },
+        key = annotation::LOCK_ENV
+    )]
+    NoSuchVariable {
+        /// The name in the annotation.
+        variable: String,
+        /// The container.
+        container: String,
+        /// The names that it has.
+        names: Vec<String>,
+    },
     /// The note of an injection can't be read.
     #[error(
         "{key} on the pod template can't be read, so what it replaced can't be restored; apply the original manifest, \

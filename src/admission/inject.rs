@@ -44,7 +44,7 @@ pub(super) fn inject(
         }
     }
     if installation.delivery == AgentDelivery::InstallContainer {
-        init_containers.insert(0, install(&plan.container, installation));
+        init_containers.insert(0, install(&plan.container, settings, installation));
     }
 
     note.written = written(&migration);
@@ -80,7 +80,7 @@ fn with_agent(container: &Value, plan: &Plan, settings: &Settings, installation:
         with_agent["name"] = json!(pod::MIGRATE_CONTAINER);
     }
     with_agent["command"] = json!([agent]);
-    with_agent["args"] = Value::Array(arguments(container, settings));
+    with_agent["args"] = Value::Array(arguments(container, plan, settings, installation));
     for (field, value) in TERMINATION_DEFAULTS {
         with_agent[field] = json!(value);
     }
@@ -96,21 +96,37 @@ fn with_agent(container: &Value, plan: &Plan, settings: &Settings, installation:
 
 /// The agent's arguments: its options, `--`, and the user's command. Kubernetes replaces `$(NAME)` in all of them, as
 /// it does in a container's own command and args.
-fn arguments(container: &Value, settings: &Settings) -> Vec<Value> {
+fn arguments(container: &Value, plan: &Plan, settings: &Settings, installation: &Installation) -> Vec<Value> {
     let wait_for = settings.wait_for.iter().map(|address| format!("{}={address}", pod::WAIT_FOR_OPTION));
     let verify = settings.verify.iter().flatten().map(|word| format!("{}={word}", pod::VERIFY_WORD_OPTION));
-    let options = wait_for.chain(verify).chain([pod::COMMAND_SEPARATOR.to_owned()]).map(Value::String);
+    let lock = settings.lock_env.iter().flat_map(|variable| {
+        let program = match installation.delivery {
+            AgentDelivery::InstallContainer => pod::PROGRAM_PATH.to_owned(),
+            AgentDelivery::ImageVolume => format!("{}{}", pod::AGENT_VOLUME_PATH, pod::IMAGE_PROGRAM_PATH),
+        };
+        [
+            format!("{}={variable}", pod::LOCK_ENV_OPTION),
+            // A migration that another cluster has done under this name is done.
+            format!("{}={}", pod::LOCK_KEY_OPTION, plan.fingerprint),
+            format!("{}={program}", pod::LOCK_PROGRAM_OPTION),
+        ]
+    });
+    let options = wait_for.chain(verify).chain(lock).chain([pod::COMMAND_SEPARATOR.to_owned()]).map(Value::String);
     let command = ["command", "args"].into_iter().flat_map(|field| container[field].as_array()).flatten();
     options.chain(command.cloned()).collect()
 }
 
-/// The container that copies the agent into the volume. It has the target's resources and security context, so
+/// The container that copies the agent into the volume, and the whole program only where a lock is asked for. It has the target's resources and security context, so
 /// whatever quota, limit range or security policy accepted the target accepts it.
-fn install(target: &Value, installation: &Installation) -> Value {
+fn install(target: &Value, settings: &Settings, installation: &Installation) -> Value {
+    let mut command = vec![pod::IMAGE_AGENT_PATH, pod::INSTALL_ARGUMENT, pod::AGENT_PATH];
+    if settings.lock_env.is_some() {
+        command.extend([pod::IMAGE_PROGRAM_PATH, pod::PROGRAM_PATH]);
+    }
     let mut install = json!({
         "name": pod::INSTALL_CONTAINER,
         "image": installation.agent_image,
-        "command": [pod::IMAGE_AGENT_PATH, pod::INSTALL_ARGUMENT, pod::AGENT_PATH],
+        "command": command,
         "volumeMounts": [{ "name": pod::VOLUME, "mountPath": pod::VOLUME_PATH }],
     });
     for field in ["resources", "securityContext"] {

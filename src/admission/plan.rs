@@ -44,6 +44,7 @@ impl Plan {
         check_names(template)?;
         let (source, container) = migration_container(template, settings)?;
         check_paths(&container)?;
+        check_lock(&container, settings)?;
         let fingerprint = fingerprint(&container, template.list(VOLUMES), settings);
         Ok(Plan { source, container, fingerprint })
     }
@@ -57,7 +58,12 @@ impl Plan {
         fields.insert("imagePullPolicy".to_owned(), json!(pull_policy(&self.container)));
         let addresses: Vec<&str> = settings.wait_for.iter().map(|address| address.as_str()).collect();
         let fields = without_empty(Value::Object(fields));
-        short_digest(&json!({ "container": fields, "waitFor": addresses, "verify": settings.verify }))
+        let mut inputs = json!({ "container": fields, "waitFor": addresses, "verify": settings.verify });
+        // Only where it is asked for: every other injection keeps the digest that it has.
+        if let Some(variable) = &settings.lock_env {
+            inputs["lockEnv"] = json!(variable);
+        }
+        short_digest(&inputs)
     }
 }
 
@@ -129,6 +135,21 @@ fn check_paths(container: &Value) -> Result<(), Denial> {
     match paths.find(|path| ours.contains(&path.trim_end_matches('/'))) {
         Some(path) => Err(Denial::ReservedPath { container: name(container).to_owned(), path: path.to_owned() }),
         None => Ok(()),
+    }
+}
+
+/// The database's URL must come from somewhere. What `envFrom` gives can't be seen here.
+fn check_lock(container: &Value, settings: &Settings) -> Result<(), Denial> {
+    let Some(variable) = &settings.lock_env else { return Ok(()) };
+    let names = || container["env"].as_array().into_iter().flatten().map(name);
+    let has_more = container["envFrom"].as_array().is_some_and(|sources| !sources.is_empty());
+    match has_more || names().any(|name| name == variable) {
+        true => Ok(()),
+        false => Err(Denial::NoSuchVariable {
+            variable: variable.clone(),
+            container: name(container).to_owned(),
+            names: names().map(str::to_owned).collect(),
+        }),
     }
 }
 

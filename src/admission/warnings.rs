@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use migration_gate_run::Scheme;
 use serde_json::Value;
 
 use super::plan::{Plan, Source, is_mutable};
@@ -103,6 +104,9 @@ pub(super) fn of_template(stripped: &Template, plan: &Plan, settings: &Settings)
             cut(image, NAME_CHARS)
         )));
     }
+    if let Some(variable) = &settings.lock_env {
+        warnings.extend(of_lock(&plan.container, variable));
+    }
     let target = match plan.source {
         Source::Copy => settings.container.as_deref().or_else(|| stripped.list(CONTAINERS).first().map(name)),
         Source::Wrap(_) => None,
@@ -116,6 +120,22 @@ pub(super) fn of_template(stripped: &Template, plan: &Plan, settings: &Settings)
         }
     }
     warnings
+}
+
+/// About a lock's URL that stands in the template, as far as it can be seen. The value itself may hold a secret.
+fn of_lock(container: &Value, variable: &str) -> Option<Warning> {
+    let named = container["env"].as_array().into_iter().flatten().find(|entry| name(entry) == variable)?;
+    let value = named["value"].as_str().filter(|value| !value.starts_with("$("))?;
+    let shown = cut(variable, NAME_CHARS);
+    match Scheme::of(value) {
+        Some(Scheme::Database | Scheme::Lease) => None,
+        Some(Scheme::File) => Some(Warning::new(format!(
+            "{shown} names a file, which only pods that share its volume can lock: use the URL of a database"
+        ))),
+        None => Some(Warning::new(format!(
+            "{shown} is not the URL of a database that can be locked: the migration will fail, see migration-gate run"
+        ))),
+    }
 }
 
 fn is_proxy(container: &Value) -> bool {

@@ -25,6 +25,7 @@ fn everything_is_read() {
         ("suspend", "true"),
         ("wait-for", "tcp://db:5432,http://auth:8080/healthz"),
         ("verify", r#"["alembic", "check"]"#),
+        ("lock-env", "DATABASE_URL"),
     ]);
     let settings = Settings::parse(&all).expect("all valid");
     assert_eq!(settings.command.as_deref(), Some(&["superset", "db", "upgrade"].map(String::from)[..]));
@@ -41,6 +42,7 @@ fn everything_is_read() {
         ["tcp://db:5432", "http://auth:8080/healthz"]
     );
     assert_eq!(settings.verify.as_deref(), Some(&["alembic", "check"].map(String::from)[..]));
+    assert_eq!(settings.lock_env.as_deref(), Some("DATABASE_URL"));
 }
 
 #[test]
@@ -73,6 +75,8 @@ fn bad_values_are_refused_by_name() {
         ("env", r#"[{"name":"A","value":"1"},{"name":"A","value":"2"}]"#),
         ("env", r#"[{"name":"A","value":"1","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}}]"#),
         ("identity-env", "A,,B"),
+        ("lock-env", ""),
+        ("lock-env", "postgres://db/orders?x=y"),
         ("group", "Orders"),
         ("timeout", "600"),
         ("backoff-limit", "0"),

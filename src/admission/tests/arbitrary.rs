@@ -293,9 +293,13 @@ fn copying() -> BoxedStrategy<Value> {
         (annotation::TIMEOUT, one_of(&[json!("30m")])),
         (annotation::WAIT_FOR, one_of(&[json!("tcp://db:5432"), json!("tcp://a:1,http://b/")])),
         (annotation::VERIFY, one_of(&[json!("alembic check"), json!(r#"["a", "b c"]"#)])),
+        (annotation::LOCK_ENV, one_of(&[json!("DB")])),
         ("example.com/team", text()),
     ])
     .prop_map(|mut annotations| {
+        if annotations.get(annotation::LOCK_ENV).is_some() {
+            annotations[annotation::ENV] = json!(r#"[{"name":"DB","value":"x"}]"#);
+        }
         annotations[annotation::COMMAND] = json!("alembic upgrade head");
         annotations
     })

@@ -342,6 +342,60 @@ fn the_agent_by_image_volume_is_the_same_migration() {
     assert_eq!(update(&outcome.object, &unlabelled).template(), &orders()["spec"]["template"]);
 }
 
+/// The object with a lock in the database that a variable with this value names.
+fn locked(object: &Value, value: Value) -> Value {
+    let mut variable = json!({ "name": "DATABASE_URL" });
+    let field = if value.is_object() { "valueFrom" } else { "value" };
+    variable[field] = value;
+    let object = annotated(object, annotation::LOCK_ENV, "DATABASE_URL");
+    with(&object, "/spec/template/spec/containers/0/env", json!([variable]))
+}
+
+#[test]
+fn a_lock_brings_the_whole_program_along_and_stays_the_same_migration() {
+    let plain = with(&locked(&orders(), json!("postgres://db/x")), "/metadata/annotations", {
+        json!({ annotation::COMMAND: "alembic upgrade head" })
+    });
+    let (without, with_lock) =
+        (create(&plain), update(&create(&plain).object, &locked(&orders(), json!("postgres://db/x"))));
+    assert_eq!(with_lock.decision, Decision::Injected);
+    let of = |outcome: &Outcome| outcome.template()["metadata"]["labels"][label::MIGRATION].clone();
+    assert_eq!(of(&without), of(&with_lock), "adopting the second fence must not migrate again");
+    let container = |outcome: &Outcome, at: usize| outcome.template()["spec"]["initContainers"][at].clone();
+    assert_eq!(container(&without, 0)["command"], json!([pod::IMAGE_AGENT_PATH, "install", pod::AGENT_PATH]));
+    let whole = json!([pod::IMAGE_AGENT_PATH, "install", pod::AGENT_PATH, pod::IMAGE_PROGRAM_PATH, pod::PROGRAM_PATH]);
+    assert_eq!(container(&with_lock, 0)["command"], whole);
+    let key = format!("--lock-key={}", of(&with_lock).as_str().expect("a fingerprint"));
+    let program = format!("--lock-program={}", pod::PROGRAM_PATH);
+    let arguments = json!(["--lock-env=DATABASE_URL", key, program, "--", "alembic", "upgrade", "head"]);
+    assert_eq!(container(&with_lock, 1)["args"], arguments);
+
+    // Taking it out is a change too; a variable of envFrom can't be seen, and an image volume holds the program itself.
+    assert_eq!(update(&with_lock.object, &plain).object, without.object);
+    let source = json!([{ "secretRef": { "name": "database" } }]);
+    let unseen = annotated(&orders(), annotation::LOCK_ENV, "DATABASE_URL");
+    let unseen = create(&with(&unseen, "/spec/template/spec/containers/0/envFrom", source));
+    assert_eq!((unseen.decision, unseen.warnings().len()), (Decision::Injected, 0));
+    let installation = Installation { delivery: AgentDelivery::ImageVolume, ..installation() };
+    let mounted = admit_with(&installation, None, &locked(&orders(), json!("postgres://db/x")));
+    let program = format!("--lock-program={}{}", pod::AGENT_VOLUME_PATH, pod::IMAGE_PROGRAM_PATH);
+    assert_eq!(container(&mounted, 0)["args"][2], json!(program));
+}
+
+#[test]
+fn a_url_that_can_be_seen_to_be_wrong_is_warned_of_without_its_value() {
+    let reference = json!({ "secretKeyRef": { "name": "database", "key": "url" } });
+    for fine in [json!("postgresql+psycopg://u:p@db/x"), json!("mysql2://db/x"), json!("$(SCHEME)://db/x"), reference] {
+        assert_eq!(create(&locked(&orders(), fine.clone())).warnings(), Vec::<&str>::new(), "{fine}");
+    }
+    for wrong in ["jdbc:postgresql://db/x?password=Geheim42", "Geheim42", "sqlite:///data/Geheim42.db"] {
+        let outcome = create(&locked(&orders(), json!(wrong)));
+        let warnings = outcome.warnings();
+        assert!(warnings.len() == 1 && warnings[0].starts_with("DATABASE_URL "), "{wrong}: {warnings:?}");
+        assert!(!warnings[0].contains("Geheim42"), "{warnings:?}");
+    }
+}
+
 #[test]
 fn policy_is_checked_but_never_reaches_the_template() {
     let injected = create(&orders()).object;
@@ -447,6 +501,8 @@ fn denials_say_what_was_found_and_what_is_allowed() {
         ("no retries", annotated(&object, annotation::BACKOFF_LIMIT, "0")),
         ("not a boolean", annotated(&object, annotation::SUSPEND, "yes")),
         ("no port", annotated(&object, annotation::WAIT_FOR, "tcp://db")),
+        ("no variable for the lock", annotated(&object, annotation::LOCK_ENV, "DATABASE_URL")),
+        ("a URL for the lock's variable", annotated(&object, annotation::LOCK_ENV, "postgres://db/x?sslmode=disable")),
         ("not JSON", annotated(&object, annotation::ENV, "DB_USER=owner")),
         ("a bad variable", annotated(&object, annotation::ENV, r#"[{"name": "A", "valueFrom": {"secretRef": {}}}]"#)),
         ("a bad group", annotated(&object, annotation::GROUP, "Orders_DB")),

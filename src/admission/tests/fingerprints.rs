@@ -81,6 +81,7 @@ fn nothing_else_counts() {
         ("/metadata/annotations/migration-gate.dev~1group", json!("other")),
         ("/metadata/annotations/migration-gate.dev~1timeout", json!("1h")),
         ("/metadata/annotations/migration-gate.dev~1wait-for", json!("tcp://x:1")),
+        ("/metadata/annotations/migration-gate.dev~1lock-env", json!("DB_NAME")),
         ("/metadata/annotations/migration-gate.dev~1command", json!("superset  db 'upgrade' $(EXTRA)")),
         ("/spec/replicas", json!(9)),
         ("/spec/template/metadata/labels/x", json!("y")),
