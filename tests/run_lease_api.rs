@@ -108,5 +108,24 @@ fn leases_let_one_run_and_are_taken_over() {
     let output = end(start(&poor, "forbidden", &[], "true"));
     assert_eq!(output.status.code(), Some(77), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("get and update on the Lease"), "{output:?}");
+
+    // The rights in the documentation are enough.
+    let text = include_str!("../docs/run.md").split("### Rights for a Lease").nth(1).expect("the section");
+    let rights = text.split("```").nth(1).and_then(|block| block.strip_prefix("yaml\n")).expect("a block");
+    cluster.kubectl(&["create", "namespace", "shop"]).expect("a namespace");
+    cluster.kubectl(&["create", "serviceaccount", "shop", "-n", "shop"]).expect("an account");
+    cluster.apply(rights).expect("the rights");
+    let token = cluster.kubectl(&["create", "token", "shop", "-n", "shop"]).expect("a token");
+    let set = cluster
+        .kubectl_command()
+        .args(["--kubeconfig", &poor.to_string_lossy(), "config", "set-credentials", "poor", "--token", token.trim()])
+        .status();
+    assert!(set.expect("kubectl").success());
+    let mut program = Command::new(PROGRAM);
+    program.args(["run", "--once", "v1", "--", "true"]).env("KUBECONFIG", &poor);
+    for _ in 0..2 {
+        let output = program.env("MIGRATION_GATE_LOCK", "lease:shop/shop-db").output().expect("the program");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
     fs::remove_dir_all(&folder).expect("the folder");
 }
