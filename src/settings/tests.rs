@@ -46,6 +46,12 @@ fn everything_is_read() {
 }
 
 #[test]
+fn a_url_in_the_place_of_its_variable_is_refused_without_its_password() {
+    let error = parse("lock-env", "postgres://app:Geheim42@db/orders?x=y").expect_err("no variable's name");
+    assert!(!error.to_string().contains("Geheim42"), "{error}");
+}
+
+#[test]
 fn other_domains_do_not_matter() {
     let mut others = annotations(&[]);
     for key in ["command", "example.com/command", "migration-gate.dev", "migration-gate.devx/command"] {
@@ -76,7 +82,7 @@ fn bad_values_are_refused_by_name() {
         ("env", r#"[{"name":"A","value":"1","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}}]"#),
         ("identity-env", "A,,B"),
         ("lock-env", ""),
-        ("lock-env", "postgres://db/orders?x=y"),
+        ("lock-env", "A=B"),
         ("group", "Orders"),
         ("timeout", "600"),
         ("backoff-limit", "0"),
