@@ -21,8 +21,10 @@ use crate::supervise::Shutdown;
 pub const DURATION: Duration = Duration::from_secs(15);
 /// How long a holder goes on without having renewed.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// How often it renews, and how often others look.
+/// How often it renews.
 pub const PERIOD: Duration = Duration::from_secs(2);
+/// How often the others look: a Lease that was let go of is taken within a second.
+pub const LOOK: Duration = Duration::from_millis(500);
 
 /// A candidate for one Lease.
 pub struct Candidate {
@@ -70,9 +72,10 @@ impl Candidate {
                 warn!(lease = self.name, "the lease could not be renewed in time; another may act now");
                 self.leading.send_replace(false);
             }
+            let pause = if *self.leading.borrow() { PERIOD } else { LOOK };
             tokio::select! {
                 () = shutdown.requested() => break,
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         self.release().await;

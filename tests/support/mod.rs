@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod client;
+pub mod controller;
 pub mod files;
 pub mod https;
 pub mod webhook;
