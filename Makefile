@@ -8,7 +8,7 @@ CLUSTER ?= dev
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop image crd test test-unit test-api test-node test-long test-run test-run-long demo bench-node bench-gates bench-run cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop witness image crd test test-unit test-api test-node test-faults test-long test-run test-run-long demo bench-node bench-gates bench-run cluster-up cluster-down fmt lint clean
 
 binaries: program agent
 
@@ -20,6 +20,9 @@ agent:
 
 shop:
 	$(STATIC) cargo build --release --target $(TARGET) -p demo --bin shop
+
+witness:
+	$(STATIC) cargo build --release --target $(TARGET) -p witness
 
 image: binaries
 	$(TESTCLUSTER) image --output $(ARCHIVE) --tag $(IMAGE) --user 65532:65532 --entrypoint /bin/migration-gate \
@@ -46,9 +49,13 @@ test-api:
 crd:
 	cargo run --quiet -- crd > deploy/crd.yaml
 
-test-node: image shop
+test-node: image shop witness
 	cargo test -p testcluster --test node -- --test-threads 1
 	cargo test -p demo --tests -- --test-threads 1
+	cargo test -p faults --test node -- --nocapture
+
+test-faults: image shop witness
+	cargo run --quiet -p faults
 
 test-long:
 	ROTATIONS=200 RESTARTS=100 cargo test --test rotation -- --nocapture
