@@ -39,6 +39,7 @@ pub enum Tool {
     CertManagerCainjector,
     Goose,
     Helm,
+    WebhookPeer,
 }
 
 /// Where the program is; it is built first when this is the first time that anyone asks.
@@ -81,6 +82,7 @@ impl Tool {
             Tool::CertManagerCainjector => (&CERT_MANAGER, "cainjector"),
             Tool::Goose => (&GOOSE, "goose"),
             Tool::Helm => (&HELM, "helm"),
+            Tool::WebhookPeer => (&PEERS, "webhook-peer"),
         }
     }
 }
@@ -172,6 +174,21 @@ static HELM: Module = Module {
     version: "4.3.1",
     sources: sources!("helm": "go.mod", "go.sum"),
     builds: Builds::Tools,
+    link_flags: "",
+    tags: "",
+    minutes: "3 minutes",
+};
+
+/// What the benchmarks measure ours against; its sources are with them.
+static PEERS: Module = Module {
+    name: "peers",
+    version: "0.25.2",
+    sources: &[
+        ("go.mod", include_str!("../../../benches/peers/go.mod")),
+        ("go.sum", include_str!("../../../benches/peers/go.sum")),
+        ("main.go", include_str!("../../../benches/peers/main.go")),
+    ],
+    builds: Builds::OneWithNames(&["webhook-peer"]),
     link_flags: "",
     tags: "",
     minutes: "3 minutes",
@@ -327,6 +344,7 @@ mod tests {
             (&CERT_MANAGER, "github.com/cert-manager/cert-manager v"),
             (&GOOSE, "github.com/pressly/goose/v3 v"),
             (&HELM, "helm.sh/helm/v4 v"),
+            (&PEERS, "sigs.k8s.io/controller-runtime v"),
         ] {
             let (_, go_mod) = module.sources[0];
             let wanted = format!("{wanted}{}", module.version);
@@ -342,7 +360,7 @@ mod tests {
 
     #[test]
     fn another_source_is_another_folder() {
-        let prints: Vec<String> = [&KUBERNETES, &CONTAINERD, &CERT_MANAGER, &GOOSE, &HELM]
+        let prints: Vec<String> = [&KUBERNETES, &CONTAINERD, &CERT_MANAGER, &GOOSE, &HELM, &PEERS]
             .iter()
             .map(|module| module.fingerprint())
             .collect();

@@ -1,0 +1,156 @@
+//! Who is measured: three programs, one after the other on the same core.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use testcluster::tools::{self, Tool};
+
+use crate::Failure;
+
+/// A server that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rival {
+    /// This project's webhook.
+    Ours,
+    /// controller-runtime.
+    Peer,
+    /// Nothing but TLS and HTTP.
+    Floor,
+}
+
+impl Rival {
+    /// All of them.
+    pub const ALL: [Rival; 3] = [Rival::Ours, Rival::Peer, Rival::Floor];
+
+    /// Its name in the tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rival::Ours => "ours",
+            Rival::Peer => "controller-runtime",
+            Rival::Floor => "floor",
+        }
+    }
+}
+
+/// A certificate for this machine, in a folder, and the authority that signed it.
+pub struct Identity {
+    folder: PathBuf,
+    /// The authority's certificate, PEM.
+    pub authority: String,
+}
+
+impl Identity {
+    /// Issues one into a new folder.
+    pub fn new(addresses: &[IpAddr]) -> Result<Identity, Failure> {
+        let folder = std::env::temp_dir().join(format!("bench-webhook-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        let key = KeyPair::generate()?;
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = parameters.self_signed(&key)?.pem();
+        let issuer = Issuer::new(parameters, key);
+        let key = KeyPair::generate()?;
+        let mut parameters = CertificateParams::new(vec!["localhost".to_owned()])?;
+        parameters.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
+        fs::write(folder.join("tls.crt"), parameters.signed_by(&key, &issuer)?.pem())?;
+        fs::write(folder.join("tls.key"), key.serialize_pem())?;
+        Ok(Identity { folder, authority })
+    }
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        // What is left is in the folder for temporary files.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A running server; it is killed when this is dropped.
+pub struct Running {
+    /// Which one.
+    pub rival: Rival,
+    /// Where it serves.
+    pub address: SocketAddr,
+    process: Child,
+}
+
+/// The processor that servers get where they are pinned; the load takes the next one.
+pub const SERVERS_CORE: usize = 0;
+
+impl Running {
+    /// Starts a server, on one core if it is `pinned`, and waits until it listens.
+    pub fn start(rival: Rival, host: IpAddr, identity: &Identity, program: &Path, pinned: bool) -> Result<Running, Failure> {
+        // Free now; nobody else starts servers here in between.
+        let address = TcpListener::bind((host, 0))?.local_addr()?;
+        let (port, text) = (address.port().to_string(), address.to_string());
+        let (file, arguments): (PathBuf, Vec<&str>) = match rival {
+            Rival::Ours => (
+                program.to_owned(),
+                vec!["webhook", "--agent-image", AGENT_IMAGE, "--listen", &text, "--health-listen", "127.0.0.1:0"],
+            ),
+            Rival::Peer => (tools::path(Tool::WebhookPeer)?, vec!["-agent-image", AGENT_IMAGE, "-port", &port]),
+            Rival::Floor => (std::env::current_exe()?, vec!["floor", "--listen", &text]),
+        };
+        let host = host.to_string();
+        let arguments = arguments.into_iter().chain(match rival {
+            Rival::Peer => vec!["-host", host.as_str()],
+            Rival::Ours | Rival::Floor => vec![],
+        });
+        let mut command = match pinned {
+            true => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &SERVERS_CORE.to_string()]).arg(file);
+                command
+            }
+            false => Command::new(file),
+        };
+        command.args(arguments).arg(if rival == Rival::Peer { "-tls-dir" } else { "--tls-dir" }).arg(&identity.folder);
+        // Every line of a log is written somewhere, as it would be in a container.
+        let log = fs::File::create(identity.folder.join(format!("{}.log", rival.name())))?;
+        // As in deploy/webhook.yaml.
+        command.env("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072");
+        let process = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let mut running = Running { rival, address, process };
+        let start = Instant::now();
+        while std::net::TcpStream::connect(address).is_err() {
+            if start.elapsed() > Duration::from_secs(20) || running.process.try_wait()?.is_some() {
+                return Err(format!("{} doesn't listen on {address}", rival.name()).into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(running)
+    }
+
+    /// Processor time that it has used, from /proc/PID/stat: user and system, of all threads.
+    pub fn processor_time(&self) -> Result<Duration, Failure> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no such process")?.1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        Ok(Duration::from_millis(1000 * ticks / rustix::param::clock_ticks_per_second()))
+    }
+
+    /// Resident memory in kilobytes.
+    pub fn resident(&self) -> Result<u64, Failure> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no such process")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The image that the injections name.
+const AGENT_IMAGE: &str = "registry.example/migration-gate:0.1.0";
+
+/// The address of servers that only this machine's load asks.
+pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
