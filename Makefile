@@ -8,7 +8,7 @@ CLUSTER ?= dev
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop witness image crd test test-unit test-api test-node test-faults test-long test-run test-run-long demo bench-node bench-gates bench-run cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop witness image crd test test-unit test-api test-node test-faults test-long test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down fmt lint clean
 
 binaries: program agent
 
@@ -72,6 +72,11 @@ bench-gates:
 bench-run: program
 	MIGRATION_GATE_LONG=1 MIGRATION_GATE_PROGRAM=$(CURDIR)/target/$(TARGET)/release/migration-gate \
 	  cargo test --test run figures -- --nocapture
+
+bench-webhook: program
+	cargo build --release -p bench-webhook
+	target/release/bench-webhook compare --program target/$(TARGET)/release/migration-gate
+	target/release/bench-webhook api --program target/$(TARGET)/release/migration-gate
 
 cluster-up: image
 	$(TESTCLUSTER) up --name $(CLUSTER) --cert-manager

@@ -262,7 +262,8 @@ fn unknown(key: &str, value: &str) -> SettingsError {
     }
     let near = RULES
         .iter()
-        .map(|rule| (strsim::damerau_levenshtein(rule.key, key), rule))
+        // All of them begin with the domain, so that says nothing and only takes time.
+        .map(|rule| (strsim::damerau_levenshtein(&rule.key[DOMAIN.len()..], &key[DOMAIN.len()..]), rule))
         .filter(|(distance, _)| *distance <= 3)
         .min_by_key(|(distance, _)| *distance);
     SettingsError {

@@ -35,6 +35,20 @@ pub enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
+/// Standard error, without the lock that the standard library puts around it: a line is one write, which the system
+/// doesn't mix with another's.
+struct Lines;
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stderr(), line)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Starts logging, for the whole process. A panic becomes a log line too.
 ///
 /// # Errors
@@ -44,7 +58,7 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
     let filter = EnvFilter::try_new(level).map_err(|error| TelemetryError::Level { found: level.to_owned(), error })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lines);
     match format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).finish().try_init()?,
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).finish().try_init()?,

@@ -5,49 +5,92 @@ use sha2::{Digest, Sha256};
 
 use crate::group::hex;
 
-/// The value as JSON without insignificant blanks, the keys of every object sorted by their bytes.
-pub(super) fn canonical(value: &Value) -> String {
-    let mut text = String::new();
-    write(value, &mut text);
-    text
-}
-
-fn write(value: &Value, text: &mut String) {
+/// Writes the value as JSON without insignificant blanks, the keys of every object sorted by their bytes.
+pub(super) fn write(value: &Value, text: &mut Vec<u8>) {
     match value {
         Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by_key(|(key, _)| *key);
-            list(text, '{', '}', fields.into_iter(), |text, (key, value)| {
-                scalar(&Value::String(key.clone()), text);
-                text.push(':');
-                write(value, text);
-            });
+            let mut object = Object::open(text);
+            for (key, value) in fields {
+                object.field(key, |text| write(value, text));
+            }
+            object.close();
         }
-        Value::Array(items) => list(text, '[', ']', items.iter(), |text, item| write(item, text)),
+        Value::Array(items) => list(items, text, write),
         plain => scalar(plain, text),
     }
 }
 
-fn list<T>(text: &mut String, open: char, close: char, items: impl Iterator<Item = T>, item: impl Fn(&mut String, T)) {
-    text.push(open);
-    for (index, value) in items.enumerate() {
+/// Writes a list.
+pub(super) fn list<'v>(
+    items: impl IntoIterator<Item = &'v Value>,
+    text: &mut Vec<u8>,
+    mut write: impl FnMut(&'v Value, &mut Vec<u8>),
+) {
+    text.push(b'[');
+    for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
-            text.push(',');
+            text.push(b',');
         }
-        item(text, value);
+        write(item, text);
     }
-    text.push(close);
+    text.push(b']');
 }
 
-fn scalar(value: &Value, text: &mut String) {
-    text.push_str(&value.to_string());
+/// An object that is being written, in the order of its keys: serde_json's own maps have it as long as nothing turns on
+/// its feature `preserve_order`, which a test would notice.
+pub(super) struct Object<'t> {
+    text: &'t mut Vec<u8>,
+    is_first: bool,
 }
 
-/// The first `digits` hexadecimal digits of the SHA-256 of the canonical JSON; at most 64.
-pub(super) fn digest(value: &Value, digits: usize) -> String {
-    let mut text = hex(&Sha256::digest(canonical(value).as_bytes()));
-    text.truncate(digits);
-    text
+impl<'t> Object<'t> {
+    /// Begins.
+    pub(super) fn open(text: &'t mut Vec<u8>) -> Object<'t> {
+        text.push(b'{');
+        Object { text, is_first: true }
+    }
+
+    /// One more field.
+    pub(super) fn field(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        if !std::mem::take(&mut self.is_first) {
+            self.text.push(b',');
+        }
+        scalar(key, self.text);
+        self.text.push(b':');
+        write(self.text);
+    }
+
+    /// One more field, unless it turns out to be null, false, or an empty text, list or object.
+    pub(super) fn telling_field(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        let (before, was_first) = (self.text.len(), self.is_first);
+        let mut value = before;
+        self.field(key, |text| {
+            value = text.len();
+            write(text);
+        });
+        if [&b"null"[..], b"false", b"\"\"", b"[]", b"{}"].contains(&&self.text[value..]) {
+            self.text.truncate(before);
+            self.is_first = was_first;
+        }
+    }
+
+    /// Ends.
+    pub(super) fn close(self) {
+        self.text.push(b'}');
+    }
+}
+
+fn scalar<T: serde::Serialize + ?Sized>(value: &T, text: &mut Vec<u8>) {
+    serde_json::to_writer(text, value).expect("a text, number or constant, written to memory");
+}
+
+/// The first `digits` hexadecimal digits of the SHA-256 of what is written; at most 64.
+pub(super) fn digest(digits: usize, write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut text = Vec::with_capacity(1024);
+    write(&mut text);
+    let mut digest = hex(&Sha256::digest(&text));
+    digest.truncate(digits);
+    digest
 }
 
 #[cfg(test)]
@@ -59,6 +102,8 @@ mod tests {
     #[test]
     fn keys_are_sorted_and_blanks_left_out() {
         let value = json!({"b": [1, {"d": null, "c": true}], "a": "x \"y\"\n", "": {}});
-        assert_eq!(canonical(&value), r#"{"":{},"a":"x \"y\"\n","b":[1,{"c":true,"d":null}]}"#);
+        let mut text = Vec::new();
+        write(&value, &mut text);
+        assert_eq!(String::from_utf8_lossy(&text), r#"{"":{},"a":"x \"y\"\n","b":[1,{"c":true,"d":null}]}"#);
     }
 }

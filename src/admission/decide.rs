@@ -8,7 +8,7 @@ use super::Installation;
 use super::denial::Denial;
 use super::inject::inject;
 use super::injected::{Injected, Note, drop_defaults, is_our_container, is_our_volume};
-use super::patch::diff;
+use super::patch::{Step, diff};
 use super::plan::{Plan, Source};
 use super::strip::strip;
 use super::template::{
@@ -62,8 +62,8 @@ pub(super) struct Rewrite {
 
 impl Rewrite {
     /// The change as a patch of the whole object.
-    pub(super) fn patch(&self) -> json_patch::Patch {
-        diff(&["spec", "template"], self.from.as_value(), self.to.as_value())
+    pub(super) fn patch(&self) -> Vec<Step<'_>> {
+        diff(&self.from, &self.to)
     }
 }
 
@@ -141,8 +141,8 @@ fn users_part(template: &Template) -> Template {
 
 /// The workload is new, or something changed: it gets the injection that it asks for, unless it has it.
 fn gate(case: &Case<'_>, installation: &Installation) -> Result<Decided, Denial> {
-    let template = case.new.template()?;
     let settings = Settings::parse(case.new.annotations())?;
+    let template = case.new.template()?;
     let group = Group::of(settings.group.as_ref(), case.kind, &case.new.metadata.name);
     if group == (Group::Workload { kind: case.kind, name: "" }) {
         return Err(Denial::NoName);
@@ -164,7 +164,7 @@ fn gate(case: &Case<'_>, installation: &Installation) -> Result<Decided, Denial>
     if carries_it {
         return Ok(Decided { admission: Admission::Keep, warnings });
     }
-    let to = inject(&stripped, &plan, &settings, &record, installation);
+    let to = inject(stripped, plan, &settings, &record, installation);
     Ok(Decided { admission: Admission::Inject(Rewrite { from: template, to }), warnings })
 }
 

@@ -19,9 +19,9 @@
 //! that are null, false, an empty text, list or object (Go drops most of those itself, and `emptyDir: {}` is the default
 //! of a volume), and the values of [`DEFAULTS`].
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::canonical;
+use super::canonical::{self, Object, write};
 use super::template::name;
 use crate::settings::Settings;
 
@@ -70,50 +70,55 @@ const IRRELEVANT: &[(&str, &str)] =
 /// The fingerprint of a migration: `container` is its container before the agent comes in, `volumes` are the
 /// template's.
 pub(super) fn fingerprint(container: &Value, volumes: &[Value], settings: &Settings) -> String {
-    let mounts = sorted_by(&container["volumeMounts"], "mountPath");
-    let mounted: Vec<Value> = volumes.iter().filter(|v| mounts.iter().any(|m| name(m) == name(v))).cloned().collect();
-    let (env, env_from) = match &settings.identity_env {
-        None => (container["env"].clone(), container["envFrom"].clone()),
-        Some(names) => (named(&container["env"], names), Value::Null),
-    };
-    let identity = json!({
-        "image": container["image"],
-        "command": container["command"],
-        "args": container["args"],
-        "workingDir": container["workingDir"],
-        "env": normal("env", env),
-        "envFrom": normal("envFrom", env_from),
-        "volumeMounts": normal("volumeMounts", Value::Array(mounts)),
-        "volumes": normal("volumes", Value::Array(sorted_by(&Value::Array(mounted), "name"))),
-        "verify": settings.verify,
-        "revision": settings.revision,
-    });
-    canonical::digest(&without_empty(identity), DIGITS)
-}
-
-/// The variables that count.
-fn named(env: &Value, names: &std::collections::BTreeSet<String>) -> Value {
-    env.as_array().map_or(Value::Null, |env| env.iter().filter(|v| names.contains(name(v))).cloned().collect())
-}
-
-/// A list of objects in the order of a field; entries without it come first.
-fn sorted_by(list: &Value, field: &str) -> Vec<Value> {
-    let mut list = list.as_array().cloned().unwrap_or_default();
-    list.sort_by(|a, b| a[field].as_str().cmp(&b[field].as_str()));
-    list
-}
-
-/// The value without what means nothing. `holder` is the field that holds it; entries of a list keep the list's.
-pub(super) fn normal(holder: &str, value: Value) -> Value {
-    match value {
-        // An entry of a list stays even if nothing is left of it: its neighbours' positions may matter.
-        Value::Array(items) => items.into_iter().map(|item| normal(holder, item)).collect(),
-        Value::Object(fields) => {
-            let fields = fields.into_iter().filter(|(key, value)| !is_default(holder, key, value));
-            without_empty(fields.map(|(key, value)| (key.clone(), normal(&key, value))).collect())
+    let entries = |field: &str| container[field].as_array().map_or(&[][..], Vec::as_slice);
+    let mut mounts: Vec<&Value> = entries("volumeMounts").iter().collect();
+    mounts.sort_by_key(|mount| mount["mountPath"].as_str());
+    let mut mounted: Vec<&Value> =
+        volumes.iter().filter(|volume| mounts.iter().any(|mount| name(mount) == name(volume))).collect();
+    mounted.sort_by_key(|volume| volume["name"].as_str());
+    canonical::digest(DIGITS, |text| {
+        let mut identity = Object::open(text);
+        identity.telling_field("args", |text| write(&container["args"], text));
+        identity.telling_field("command", |text| write(&container["command"], text));
+        match &settings.identity_env {
+            None => {
+                identity.telling_field("env", |text| write_normal("env", &container["env"], text));
+                identity.telling_field("envFrom", |text| write_normal("envFrom", &container["envFrom"], text));
+            }
+            Some(names) => {
+                let counting = entries("env").iter().filter(|variable| names.contains(name(variable)));
+                identity.telling_field("env", |text| write_normals("env", counting, text));
+            }
         }
-        plain => plain,
+        identity.telling_field("image", |text| write(&container["image"], text));
+        identity.telling_field("revision", |text| write(&json!(settings.revision), text));
+        identity.telling_field("verify", |text| write(&json!(settings.verify), text));
+        identity.telling_field("volumeMounts", |text| write_normals("volumeMounts", mounts, text));
+        identity.telling_field("volumes", |text| write_normals("volumes", mounted, text));
+        identity.telling_field("workingDir", |text| write(&container["workingDir"], text));
+        identity.close();
+    })
+}
+
+/// Writes the value without what means nothing. `holder` is the field that holds it; entries of a list keep the list's.
+pub(super) fn write_normal(holder: &str, value: &Value, text: &mut Vec<u8>) {
+    match value {
+        Value::Array(items) => write_normals(holder, items, text),
+        Value::Object(fields) => {
+            let mut object = Object::open(text);
+            for (key, value) in fields.iter().filter(|(key, value)| !is_default(holder, key, value)) {
+                object.telling_field(key, |text| write_normal(key, value, text));
+            }
+            object.close();
+        }
+        plain => write(plain, text),
     }
+}
+
+/// The same for the entries of a list. An entry stays even if nothing is left of it: its neighbours' positions may
+/// matter.
+fn write_normals<'v>(holder: &str, items: impl IntoIterator<Item = &'v Value>, text: &mut Vec<u8>) {
+    canonical::list(items, text, |item, text| write_normal(holder, item, text));
 }
 
 fn is_default(holder: &str, key: &str, value: &Value) -> bool {
@@ -123,24 +128,4 @@ fn is_default(holder: &str, key: &str, value: &Value) -> bool {
     };
     IRRELEVANT.contains(&(holder, key))
         || DEFAULTS.iter().any(|(object, field, default)| (*object, *field) == (holder, key) && is(default))
-}
-
-/// An object without its fields that are null, false, or an empty text, list or object.
-pub(super) fn without_empty(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().filter(|(_, value)| !is_empty(value)).collect::<Map<_, _>>())
-        }
-        other => other,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::Bool(true) | Value::Number(_) => false,
-    }
 }

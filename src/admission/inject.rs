@@ -5,49 +5,55 @@ use serde_json::{Map, Value, json};
 use super::injected::{Injected, REPLACED, TERMINATION_DEFAULTS, Wrapped, rest, written};
 use super::plan::{Plan, Source};
 use super::strip::WRAPPED_MOUNTS;
-use super::template::{ANNOTATIONS, INIT_CONTAINERS, LABELS, READINESS_GATES, Template, VOLUMES, is_hollow, name};
+use super::template::{
+    ANNOTATIONS, CHANGEABLE, INIT_CONTAINERS, LABELS, READINESS_GATES, Template, VOLUMES, is_hollow, name,
+};
 use super::{AgentDelivery, Installation};
 use crate::contract::{CONDITION, annotation, label, pod};
 use crate::settings::Settings;
 
 /// Injects into a stripped template.
 pub(super) fn inject(
-    stripped: &Template,
-    plan: &Plan,
+    mut template: Template,
+    plan: Plan,
     settings: &Settings,
     record: &str,
     installation: &Installation,
 ) -> Template {
     let mut note = Injected {
-        version: installation.version.to_owned(),
+        hollow: hollow(&template, &plan),
         inputs: plan.inputs(settings),
-        written: Map::new(),
         rest: String::new(),
-        wrapped: wrapped(plan),
-        hollow: hollow(stripped, plan),
+        version: installation.version.to_owned(),
+        wrapped: wrapped(&plan),
+        written: Map::new(),
     };
-    let mut template = stripped.clone();
     template.list_mut(READINESS_GATES).push(json!({ "conditionType": CONDITION }));
     let labels = template.map_mut(LABELS);
     labels.insert(label::GATE.to_owned(), json!(record));
     labels.insert(label::MIGRATION.to_owned(), json!(plan.fingerprint));
     template.list_mut(VOLUMES).extend(volumes(installation));
 
+    let install = match installation.delivery {
+        AgentDelivery::InstallContainer => Some(install(&plan.container, settings, installation)),
+        AgentDelivery::ImageVolume => None,
+    };
+    let source = plan.source.clone();
+    let migration = with_agent(plan, settings, installation);
+    note.written = written(&migration);
     let init_containers = template.list_mut(INIT_CONTAINERS);
-    let migration = with_agent(&plan.container, plan, settings, installation);
-    match &plan.source {
-        Source::Copy => init_containers.push(migration.clone()),
+    match &source {
+        Source::Copy => init_containers.push(migration),
         Source::Wrap(wrapped) => {
             for container in init_containers.iter_mut().filter(|container| name(container) == wrapped) {
-                *container = migration.clone();
+                container.clone_from(&migration);
             }
         }
     }
-    if installation.delivery == AgentDelivery::InstallContainer {
-        init_containers.insert(0, install(&plan.container, settings, installation));
+    if let Some(install) = install {
+        init_containers.insert(0, install);
     }
 
-    note.written = written(&migration);
     note.rest = rest(&template, note.migration_container());
     template.map_mut(ANNOTATIONS).insert(annotation::INJECTED.to_owned(), json!(note.to_text()));
     template
@@ -62,41 +68,45 @@ fn wrapped(plan: &Plan) -> Option<Wrapped> {
 
 /// The collections that are there, but hold nothing, and are about to hold something of ours.
 fn hollow(stripped: &Template, plan: &Plan) -> Map<String, Value> {
-    let places = [ANNOTATIONS, LABELS, READINESS_GATES, VOLUMES, INIT_CONTAINERS];
-    let of_template = places.iter().filter_map(|place| Some((place.field.to_owned(), stripped.hollow(*place)?)));
+    let of_template =
+        CHANGEABLE.iter().filter_map(|place| Some((place.field.to_owned(), stripped.hollow(*place)?.clone())));
     let mounts = plan.container.get("volumeMounts").filter(|mounts| is_hollow(mounts));
     let of_wrapped = mounts.filter(|_| plan.source != Source::Copy).map(|m| (WRAPPED_MOUNTS.to_owned(), m.clone()));
     of_template.chain(of_wrapped).collect()
 }
 
 /// The migration's container with the agent in front of the user's command.
-fn with_agent(container: &Value, plan: &Plan, settings: &Settings, installation: &Installation) -> Value {
+fn with_agent(plan: Plan, settings: &Settings, installation: &Installation) -> Value {
     let agent = match installation.delivery {
         AgentDelivery::InstallContainer => pod::AGENT_PATH.to_owned(),
         AgentDelivery::ImageVolume => format!("{}{}", pod::AGENT_VOLUME_PATH, pod::IMAGE_AGENT_PATH),
     };
-    let mut with_agent = container.clone();
-    if plan.source == Source::Copy {
-        with_agent["name"] = json!(pod::MIGRATE_CONTAINER);
+    let Plan { source, mut container, fingerprint } = plan;
+    if source == Source::Copy {
+        container["name"] = json!(pod::MIGRATE_CONTAINER);
     }
-    with_agent["command"] = json!([agent]);
-    with_agent["args"] = Value::Array(arguments(container, plan, settings, installation));
+    container["args"] = Value::Array(arguments(&container, &fingerprint, settings, installation));
+    container["command"] = json!([agent]);
     for (field, value) in TERMINATION_DEFAULTS {
-        with_agent[field] = json!(value);
+        container[field] = json!(value);
     }
-    let mut mounts = container["volumeMounts"].as_array().cloned().unwrap_or_default();
-    mounts.push(json!({ "name": pod::VOLUME, "mountPath": pod::VOLUME_PATH }));
-    mounts.push(json!({ "name": pod::SIGNAL_VOLUME, "mountPath": pod::SIGNAL_PATH, "readOnly": true }));
-    if installation.delivery == AgentDelivery::ImageVolume {
-        mounts.push(json!({ "name": pod::AGENT_VOLUME, "mountPath": pod::AGENT_VOLUME_PATH, "readOnly": true }));
+    let mounts = &mut container["volumeMounts"];
+    if !mounts.is_array() {
+        *mounts = Value::Array(Vec::new());
     }
-    with_agent["volumeMounts"] = Value::Array(mounts);
-    with_agent
+    if let Some(mounts) = mounts.as_array_mut() {
+        mounts.push(json!({ "name": pod::VOLUME, "mountPath": pod::VOLUME_PATH }));
+        mounts.push(json!({ "name": pod::SIGNAL_VOLUME, "mountPath": pod::SIGNAL_PATH, "readOnly": true }));
+        if installation.delivery == AgentDelivery::ImageVolume {
+            mounts.push(json!({ "name": pod::AGENT_VOLUME, "mountPath": pod::AGENT_VOLUME_PATH, "readOnly": true }));
+        }
+    }
+    container
 }
 
 /// The agent's arguments: its options, `--`, and the user's command. Kubernetes replaces `$(NAME)` in all of them, as
 /// it does in a container's own command and args.
-fn arguments(container: &Value, plan: &Plan, settings: &Settings, installation: &Installation) -> Vec<Value> {
+fn arguments(container: &Value, fingerprint: &str, settings: &Settings, installation: &Installation) -> Vec<Value> {
     let wait_for = settings.wait_for.iter().map(|address| format!("{}={address}", pod::WAIT_FOR_OPTION));
     let verify = settings.verify.iter().flatten().map(|word| format!("{}={word}", pod::VERIFY_WORD_OPTION));
     let lock = settings.lock_env.iter().flat_map(|variable| {
@@ -107,7 +117,7 @@ fn arguments(container: &Value, plan: &Plan, settings: &Settings, installation: 
         [
             format!("{}={variable}", pod::LOCK_ENV_OPTION),
             // A migration that another cluster has done under this name is done.
-            format!("{}={}", pod::LOCK_KEY_OPTION, plan.fingerprint),
+            format!("{}={}", pod::LOCK_KEY_OPTION, fingerprint),
             format!("{}={program}", pod::LOCK_PROGRAM_OPTION),
         ]
     });
@@ -116,8 +126,9 @@ fn arguments(container: &Value, plan: &Plan, settings: &Settings, installation: 
     options.chain(command.cloned()).collect()
 }
 
-/// The container that copies the agent into the volume, and the whole program only where a lock is asked for. It has the target's resources and security context, so
-/// whatever quota, limit range or security policy accepted the target accepts it.
+/// The container that copies the agent into the volume, and the whole program only where a lock is asked for. It has the
+/// target's resources and security context, so whatever quota, limit range or security policy accepted the target
+/// accepts it.
 fn install(target: &Value, settings: &Settings, installation: &Installation) -> Value {
     let mut command = vec![pod::IMAGE_AGENT_PATH, pod::INSTALL_ARGUMENT, pod::AGENT_PATH];
     if settings.lock_env.is_some() {

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::canonical::digest;
+use super::canonical::{self, Object, write};
 use super::template::{ANNOTATIONS, INIT_CONTAINERS, Place, READINESS_GATES, Template, VOLUMES, is_hollow, name};
 use crate::contract::{CONDITION, annotation, pod};
 
@@ -29,24 +29,25 @@ pub(super) fn drop_defaults(container: &mut Value) {
     });
 }
 
-/// What an injection was made from, wrote and replaced.
+/// What an injection was made from, wrote and replaced. The fields stand in the order of their names, in which they are
+/// written too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Injected {
-    /// The version of migration-gate that injected; for people.
-    pub(super) version: String,
-    /// The digest of what the injection was made from, beside what the fingerprint covers.
-    pub(super) inputs: String,
-    /// The digest of each replaced field of the migration container as injection wrote it.
-    pub(super) written: Map<String, Value>,
-    /// The digest of all else that injection wrote and that the migration depends on.
-    pub(super) rest: String,
-    /// The init container that was wrapped; none, if one of ours was added.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) wrapped: Option<Wrapped>,
     /// Collections that were there, but empty or null, before injection added to them.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub(super) hollow: Map<String, Value>,
+    /// The digest of what the injection was made from, beside what the fingerprint covers.
+    pub(super) inputs: String,
+    /// The digest of all else that injection wrote and that the migration depends on.
+    pub(super) rest: String,
+    /// The version of migration-gate that injected; for people.
+    pub(super) version: String,
+    /// The init container that was wrapped; none, if one of ours was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) wrapped: Option<Wrapped>,
+    /// The digest of each replaced field of the migration container as injection wrote it.
+    pub(super) written: Map<String, Value>,
 }
 
 /// An init container that was wrapped in place.
@@ -82,7 +83,7 @@ impl Injected {
 
     /// The note as the annotation's value.
     pub(super) fn to_text(&self) -> String {
-        json!(self).to_string()
+        serde_json::to_string(self).expect("texts and JSON values, whose keys are texts")
     }
 
     /// The name of the container that runs the migration.
@@ -97,15 +98,20 @@ impl Injected {
     }
 }
 
-/// The digest of a small value for the note.
-pub(super) fn short_digest(value: &Value) -> String {
-    digest(value, DIGITS)
+/// The digest of a value for the note.
+pub(super) fn digest_of(value: &Value) -> String {
+    short_digest(|text| write(value, text))
+}
+
+/// The digest for the note of what is written as canonical JSON.
+pub(super) fn short_digest(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    canonical::digest(DIGITS, write)
 }
 
 /// The digests of the replaced fields as they stand; an absent field has none.
 pub(super) fn written(container: &Value) -> Map<String, Value> {
     let fields = REPLACED.iter().filter_map(|field| Some((*field, container.get(field)?)));
-    fields.map(|(field, value)| (field.to_owned(), Value::String(short_digest(value)))).collect()
+    fields.map(|(field, value)| (field.to_owned(), Value::String(digest_of(value)))).collect()
 }
 
 /// The digest of what the migration depends on beside the replaced fields. Whatever else other people's webhooks or
@@ -115,20 +121,27 @@ pub(super) fn rest(template: &Template, migration_container: &str) -> String {
     let migration = find(template, INIT_CONTAINERS, migration_container);
     let gates = template.list(READINESS_GATES).iter().filter(|gate| gate["conditionType"] == CONDITION).count();
     let volume = |volume_name| find(template, VOLUMES, volume_name);
-    short_digest(&json!({
-        "gates": gates,
-        "install": install.map(|container| &container["command"]),
-        "installMounts": install.map(our_mounts),
-        "migrationMounts": migration.map(our_mounts),
-        "volume": volume(pod::VOLUME),
-        "signalVolume": volume(pod::SIGNAL_VOLUME),
-        "agentVolume": volume(pod::AGENT_VOLUME).is_some(),
-    }))
+    let value = |value: Option<&Value>, text: &mut Vec<u8>| write(value.unwrap_or(&Value::Null), text);
+    let mounts = |container: Option<&Value>, text: &mut Vec<u8>| match container {
+        Some(container) => canonical::list(our_mounts(container), text, write),
+        None => write(&Value::Null, text),
+    };
+    short_digest(|text| {
+        let mut rest = Object::open(text);
+        rest.field("agentVolume", |text| write(&json!(volume(pod::AGENT_VOLUME).is_some()), text));
+        rest.field("gates", |text| write(&json!(gates), text));
+        rest.field("install", |text| value(install.map(|container| &container["command"]), text));
+        rest.field("installMounts", |text| mounts(install, text));
+        rest.field("migrationMounts", |text| mounts(migration, text));
+        rest.field("signalVolume", |text| value(volume(pod::SIGNAL_VOLUME), text));
+        rest.field("volume", |text| value(volume(pod::VOLUME), text));
+        rest.close();
+    })
 }
 
 /// The mounts of our volumes.
-fn our_mounts(container: &Value) -> Vec<&Value> {
-    container["volumeMounts"].as_array().map_or(Vec::new(), |m| m.iter().filter(|m| is_our_volume(name(m))).collect())
+fn our_mounts(container: &Value) -> impl Iterator<Item = &Value> {
+    container["volumeMounts"].as_array().into_iter().flatten().filter(|mount| is_our_volume(name(mount)))
 }
 
 /// Whether a volume's name is one of ours.

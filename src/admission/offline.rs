@@ -45,7 +45,7 @@ pub fn render(object: &mut Value, kind: WorkloadKind, installation: &Installatio
     let decision = match decided.admission {
         Admission::Deny(denial) => return denied(&denial),
         Admission::Inject(Rewrite { to, .. }) => {
-            object["spec"]["template"] = to.as_value().clone();
+            object["spec"]["template"] = to.to_value();
             Decision::Injected
         }
         Admission::Ignore | Admission::AdmitUngated => Decision::Ignored,
@@ -76,7 +76,7 @@ pub fn unrender(object: &mut Value) -> bool {
     let stripped = strip(&template);
     let has_changed = stripped != template;
     if has_changed {
-        object["spec"]["template"] = stripped.as_value().clone();
+        object["spec"]["template"] = stripped.to_value();
     }
     has_changed
 }

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::canonical::{Object, write};
 use super::denial::Denial;
-use super::fingerprint::{fingerprint, normal, without_empty};
+use super::fingerprint::{fingerprint, write_normal};
 use super::injected::{is_our_container, is_our_volume, short_digest};
 use super::template::{ANNOTATIONS, CONTAINERS, INIT_CONTAINERS, LABELS, Template, VOLUMES, name};
 use crate::contract::{POD_FINALIZER, annotation, label, pod};
@@ -51,19 +52,31 @@ impl Plan {
 
     /// The digest of all that an injection is made from, whether or not it counts for the migration's identity.
     pub(super) fn inputs(&self, settings: &Settings) -> String {
-        let fields = COPIED.iter().chain(&["command", "args"]);
-        let fields = fields.filter_map(|field| Some((*field, self.container.get(field)?)));
-        let mut fields: Map<String, Value> =
-            fields.map(|(field, value)| (field.to_owned(), normal(field, value.clone()))).collect();
-        fields.insert("imagePullPolicy".to_owned(), json!(pull_policy(&self.container)));
-        let addresses: Vec<&str> = settings.wait_for.iter().map(|address| address.as_str()).collect();
-        let fields = without_empty(Value::Object(fields));
-        let mut inputs = json!({ "container": fields, "waitFor": addresses, "verify": settings.verify });
-        // Only where it is asked for: every other injection keeps the digest that it has.
-        if let Some(variable) = &settings.lock_env {
-            inputs["lockEnv"] = json!(variable);
-        }
-        short_digest(&inputs)
+        let policy = json!(pull_policy(&self.container));
+        let mut fields = COPIED.map(|field| (field, self.container.get(field)));
+        fields.sort_unstable_by_key(|(field, _)| *field);
+        short_digest(|text| {
+            let mut inputs = Object::open(text);
+            inputs.field("container", |text| {
+                let mut container = Object::open(text);
+                for (field, value) in [("args", self.container.get("args")), ("command", self.container.get("command"))]
+                    .into_iter()
+                    .chain(fields)
+                {
+                    let value = if field == "imagePullPolicy" { Some(&policy) } else { value };
+                    container.telling_field(field, |text| write_normal(field, value.unwrap_or(&Value::Null), text));
+                }
+                container.close();
+            });
+            // Only where it is asked for: every other injection keeps the digest that it has.
+            if let Some(variable) = &settings.lock_env {
+                inputs.field("lockEnv", |text| write(&json!(variable), text));
+            }
+            inputs.field("verify", |text| write(&json!(settings.verify), text));
+            let addresses: Vec<&str> = settings.wait_for.iter().map(|address| address.as_str()).collect();
+            inputs.field("waitFor", |text| write(&json!(addresses), text));
+            inputs.close();
+        })
     }
 }
 
@@ -105,7 +118,7 @@ fn check_pods_only(template: &Template) -> Result<(), Denial> {
     if template.entry(LABELS, label::ROLE).is_some() {
         return Err(Denial::PodsOnly { what: "label", key: label::ROLE });
     }
-    let finalizers = template.as_value()["metadata"]["finalizers"].as_array();
+    let finalizers = template.metadata("finalizers").as_array();
     if finalizers.is_some_and(|list| list.iter().any(|finalizer| finalizer == POD_FINALIZER)) {
         return Err(Denial::PodsOnly { what: "finalizer", key: POD_FINALIZER });
     }

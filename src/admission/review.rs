@@ -119,16 +119,32 @@ pub enum ReviewError {
 /// If the bytes aren't an AdmissionReview of v1 with a request and a UID. Whatever the object in it looks like, there
 /// is an answer.
 pub fn review(body: &[u8], installation: &Installation, mode: Mode) -> Result<Answer, ReviewError> {
-    let review: Review<'_> = serde_json::from_slice(body)?;
+    // One pass reads the objects too. Where one of them can't be read, the review is read around them: the denial must
+    // carry its UID.
+    match serde_json::from_slice::<Review<'_, Workload<'_>>>(body) {
+        Ok(review) => answer(review, installation, mode, Ok),
+        Err(_) => answer(serde_json::from_slice::<Review<'_, &RawValue>>(body)?, installation, mode, Workload::read),
+    }
+}
+
+/// How an object becomes a workload.
+type Read<'a, O> = fn(O) -> Result<Workload<'a>, serde_json::Error>;
+
+fn answer<'a, O>(
+    review: Review<'a, O>,
+    installation: &Installation,
+    mode: Mode,
+    read: Read<'a, O>,
+) -> Result<Answer, ReviewError> {
     if (review.api_version.as_ref(), review.kind.as_ref()) != (REVIEW_API_VERSION, REVIEW_KIND) {
         let (api_version, kind) = (review.api_version.into_owned(), review.kind.into_owned());
         return Err(ReviewError::NotAReview { api_version, kind });
     }
-    let request = review.request.ok_or(ReviewError::Missing("request"))?;
+    let mut request = review.request.ok_or(ReviewError::Missing("request"))?;
     if request.uid.is_empty() {
         return Err(ReviewError::Missing("request.uid"));
     }
-    let decided = examine(&request, installation).unwrap_or_else(|denial| Admission::Deny(denial).into());
+    let decided = examine(&mut request, installation, read).unwrap_or_else(|denial| Admission::Deny(denial).into());
     let (decision, response) = match mode {
         Mode::Enforce => respond(&request.uid, &decided),
         Mode::Audit => (Decision::Audited, Response::allowing(&request.uid, &audited(&decided))),
@@ -142,12 +158,12 @@ pub fn review(body: &[u8], installation: &Installation, mode: Mode) -> Result<An
 }
 
 /// Reads the objects and decides.
-fn examine(request: &Request<'_>, installation: &Installation) -> Result<Decided, Denial> {
+fn examine<'a, O>(request: &mut Request<O>, installation: &Installation, read: Read<'a, O>) -> Result<Decided, Denial> {
     let Some(kind) = request.workload_kind() else { return Ok(Admission::Ignore.into()) };
-    let object = request.object.ok_or_else(|| Denial::Unreadable("the request has no object".to_owned()))?;
-    let new = Workload::read(object).map_err(|error| Denial::Unreadable(error.to_string()))?;
+    let object = request.object.take().ok_or_else(|| Denial::Unreadable("the request has no object".to_owned()))?;
+    let new = read(object).map_err(|error| Denial::Unreadable(error.to_string()))?;
     // What it was before can't be held against it: an old object that can't be read is as good as none.
-    let old = request.old_object.and_then(|object| Workload::read(object).ok());
+    let old = request.old_object.take().and_then(|object| read(object).ok());
     Ok(decide(&Case { kind, is_update: request.operation == Operation::Update, old, new }, installation))
 }
 
@@ -172,7 +188,7 @@ fn respond<'a>(uid: &'a str, decided: &Decided) -> (Decision, Response<'a>) {
             (Decision::Denied, None)
         }
     };
-    let patch = rewrite.map(Rewrite::patch).filter(|patch| !patch.is_empty());
+    let patch = rewrite.map(Rewrite::patch).filter(|steps| !steps.is_empty());
     // Writing a patch of plain values to memory can't fail; if it did, no patch would leave the object as it came.
     if let Some(patch) = patch.and_then(|patch| serde_json::to_vec(&patch).ok()) {
         response.patch_type = Some("JSONPatch");
@@ -186,18 +202,17 @@ const REVIEW_KIND: &str = "AdmissionReview";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Review<'a> {
+struct Review<'a, O> {
     #[serde(borrow, default)]
     api_version: Cow<'a, str>,
     #[serde(borrow, default)]
     kind: Cow<'a, str>,
-    #[serde(borrow)]
-    request: Option<Request<'a>>,
+    request: Option<Request<O>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Request<'a> {
+struct Request<O> {
     #[serde(default)]
     uid: String,
     kind: Kind,
@@ -210,10 +225,8 @@ struct Request<'a> {
     operation: Operation,
     #[serde(default)]
     dry_run: bool,
-    #[serde(borrow)]
-    object: Option<&'a RawValue>,
-    #[serde(borrow)]
-    old_object: Option<&'a RawValue>,
+    object: Option<O>,
+    old_object: Option<O>,
 }
 
 #[derive(Deserialize)]
@@ -224,7 +237,7 @@ struct Kind {
     kind: String,
 }
 
-impl Request<'_> {
+impl<O> Request<O> {
     /// The kind of workload that is created or changed; `None` for all that doesn't concern us.
     fn workload_kind(&self) -> Option<WorkloadKind> {
         let changes = matches!(self.operation, Operation::Create | Operation::Update) && self.sub_resource.is_empty();

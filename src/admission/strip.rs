@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::injected::{Injected, Note, REPLACED, is_our_container, is_our_volume, short_digest};
+use super::injected::{Injected, Note, REPLACED, digest_of, is_our_container, is_our_volume};
 use super::template::{ANNOTATIONS, INIT_CONTAINERS, LABELS, READINESS_GATES, Template, VOLUMES, is_hollow, name};
 use crate::contract::{CONDITION, annotation, label};
 
@@ -45,7 +45,7 @@ fn restore_wrapped(containers: &mut Value, note: &Injected) {
         let Some(fields) = container.as_object_mut() else { continue };
         for field in REPLACED {
             let is_as_written =
-                fields.get(field).map(short_digest).as_deref() == note.written.get(field).and_then(Value::as_str);
+                fields.get(field).map(digest_of).as_deref() == note.written.get(field).and_then(Value::as_str);
             match wrapped.replaced.get(field) {
                 _ if !is_as_written => {}
                 Some(original) => {

@@ -82,7 +82,7 @@ fn check(size: Size, servers: &[(Running, Door)]) -> Result<Value, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ask = |door: &Door, question, injected: &Value| -> Result<Value, Failure> {
         let request = load::request(&reviews::review(question, size, injected));
-        runtime.block_on(async { Ok(serde_json::from_slice(door.open().await?.ask(&request).await?)?) })
+        runtime.block_on(async { Ok(serde_json::from_slice(&door.open().await?.ask(&request).await?)?) })
     };
     let mut by_ours = None;
     for (running, door) in servers.iter().filter(|(running, _)| running.rival != Rival::Floor) {
@@ -128,9 +128,8 @@ fn without_empty(value: &Value) -> Value {
 }
 
 fn table(cases: &mut [Case]) -> String {
-    let mut table = Table::new(&[
-        "review", "body", "c", "server", "requests/s", "of the floor", "p50", "p99", "processor/request",
-    ]);
+    let mut table =
+        Table::new(&["review", "body", "c", "server", "requests/s", "of the floor", "p50", "p99", "processor/request"]);
     for case in cases {
         let per_second = case.seen.each_mut().map(|seen| quantile(&mut seen.per_second, 500).unwrap_or(0));
         let floor = per_second[Rival::ALL.len() - 1];

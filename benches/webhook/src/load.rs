@@ -67,28 +67,40 @@ pub struct Connection {
 
 impl Connection {
     /// Sends a request and reads its answer, of which the body is returned.
-    pub async fn ask(&mut self, request: &[u8]) -> Result<&[u8], Failure> {
+    pub async fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, Failure> {
+        let body = self.exchange(request).await?;
+        Ok(match body {
+            Body::Whole(start) => self.buffer[start..].to_vec(),
+            Body::Chunks(start) => joined(&self.buffer[start..])?,
+        })
+    }
+
+    /// Sends a request and reads its answer to the end.
+    async fn exchange(&mut self, request: &[u8]) -> Result<Body, Failure> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
-        let (start, length) = loop {
+        loop {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err("the connection was closed before the end of the answer".into());
             }
-            if let Some(found) = head(&self.buffer)? {
-                break found;
-            }
-        };
-        while self.buffer.len() < start + length {
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err("the connection was closed before the end of the answer".into());
+            match head(&self.buffer)? {
+                Some((start, Some(length))) if self.buffer.len() >= start + length => return Ok(Body::Whole(start)),
+                // One answer at a time is on the way, so what ends like the last chunk is it.
+                Some((start, None)) if self.buffer.ends_with(b"\r\n0\r\n\r\n") => return Ok(Body::Chunks(start)),
+                _ => {}
             }
         }
-        Ok(&self.buffer[start..])
     }
 }
 
-/// Where the body begins, and its length, once the head is there.
-fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>, Failure> {
+/// Where in the buffer an answer's body begins, and how it came.
+enum Body {
+    Whole(usize),
+    Chunks(usize),
+}
+
+/// Where the body begins, and its length if it is told, once the head is there.
+fn head(bytes: &[u8]) -> Result<Option<(usize, Option<usize>)>, Failure> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end])?;
     if !head.starts_with("HTTP/1.1 200 ") {
@@ -98,7 +110,22 @@ fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>, Failure> {
         let (key, value) = line.split_once(": ")?;
         key.eq_ignore_ascii_case("content-length").then_some(value)
     });
-    Ok(Some((end + 4, length.ok_or("the answer has no length")?.parse()?)))
+    Ok(Some((end + 4, length.map(str::parse).transpose()?)))
+}
+
+/// The body that came in chunks.
+fn joined(mut bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    loop {
+        let end = bytes.windows(2).position(|window| window == b"\r\n").ok_or("a chunk has no length")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&bytes[..end])?, 16)?;
+        if length == 0 {
+            return Ok(body);
+        }
+        let chunk = bytes.get(end + 2..end + 2 + length).ok_or("a chunk is cut short")?;
+        body.extend_from_slice(chunk);
+        bytes = &bytes[end + 2 + length + 2..];
+    }
 }
 
 /// Sends the request over so many connections for so long; returns each answer's latency.
@@ -110,7 +137,7 @@ pub fn run(door: &Door, request: &[u8], connections: usize, duration: Duration) 
         let mut open = Vec::new();
         for _ in 0..connections {
             let mut connection = door.open().await?;
-            connection.ask(&request).await?;
+            connection.exchange(&request).await?;
             open.push(connection);
         }
         let until = Instant::now() + duration;
@@ -125,7 +152,7 @@ pub fn run(door: &Door, request: &[u8], connections: usize, duration: Duration) 
                         if start >= until {
                             return Ok::<_, Failure>(latencies);
                         }
-                        connection.ask(&request).await?;
+                        connection.exchange(&request).await?;
                         latencies.push(start.elapsed());
                     }
                 })
@@ -151,7 +178,7 @@ pub fn hold(
         let mut open = Vec::new();
         for _ in 0..connections {
             let mut connection = door.open().await?;
-            connection.ask(request).await?;
+            connection.exchange(request).await?;
             open.push(connection);
         }
         resident()

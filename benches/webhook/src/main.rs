@@ -68,7 +68,10 @@ fn main() -> Result<(), Failure> {
         }
         Command::Api { program, creations } => println!("{}", api::run(&program, creations)?),
         Command::Floor { listen, tls_dir } => {
-            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(floor::serve(listen, &tls_dir))?;
+            tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()?
+                .block_on(floor::serve(listen, &tls_dir))?;
         }
     }
     Ok(())

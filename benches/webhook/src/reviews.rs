@@ -149,10 +149,16 @@ fn container(name: &str, variables: usize) -> Value {
 
 fn variable(number: usize) -> Value {
     match number % 4 {
-        0 => json!({"name": format!("FEATURE_{number}_ENDPOINT"), "value": format!("https://feature-{number}.shop.svc.cluster.local:8443/v2")}),
+        0 => {
+            json!({"name": format!("FEATURE_{number}_ENDPOINT"), "value": format!("https://feature-{number}.shop.svc.cluster.local:8443/v2")})
+        }
         1 => json!({"name": format!("POOL_SIZE_{number}"), "value": "32"}),
-        2 => json!({"name": format!("SECRET_{number}"), "valueFrom": {"secretKeyRef": {"name": "orders", "key": format!("secret-{number}")}}}),
-        _ => json!({"name": format!("POD_{number}"), "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}),
+        2 => {
+            json!({"name": format!("SECRET_{number}"), "valueFrom": {"secretKeyRef": {"name": "orders", "key": format!("secret-{number}")}}})
+        }
+        _ => {
+            json!({"name": format!("POD_{number}"), "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}})
+        }
     }
 }
 
@@ -184,8 +190,11 @@ pub fn review(question: Question, size: Size, injected: &Value) -> Vec<u8> {
         ("name", json!("orders")),
         ("namespace", json!("shop")),
         ("operation", json!(operation)),
-        ("userInfo", json!({"username": "system:serviceaccount:argocd:argocd-application-controller",
-            "groups": ["system:serviceaccounts", "system:serviceaccounts:argocd", "system:authenticated"]})),
+        (
+            "userInfo",
+            json!({"username": "system:serviceaccount:argocd:argocd-application-controller",
+            "groups": ["system:serviceaccounts", "system:serviceaccounts:argocd", "system:authenticated"]}),
+        ),
         ("object", object),
         ("oldObject", old_object),
         ("dryRun", json!(false)),

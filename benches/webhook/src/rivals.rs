@@ -83,7 +83,13 @@ pub const SERVERS_CORE: usize = 0;
 
 impl Running {
     /// Starts a server, on one core if it is `pinned`, and waits until it listens.
-    pub fn start(rival: Rival, host: IpAddr, identity: &Identity, program: &Path, pinned: bool) -> Result<Running, Failure> {
+    pub fn start(
+        rival: Rival,
+        host: IpAddr,
+        identity: &Identity,
+        program: &Path,
+        pinned: bool,
+    ) -> Result<Running, Failure> {
         // Free now; nobody else starts servers here in between.
         let address = TcpListener::bind((host, 0))?.local_addr()?;
         let (port, text) = (address.port().to_string(), address.to_string());
@@ -111,8 +117,9 @@ impl Running {
         command.args(arguments).arg(if rival == Rival::Peer { "-tls-dir" } else { "--tls-dir" }).arg(&identity.folder);
         // Every line of a log is written somewhere, as it would be in a container.
         let log = fs::File::create(identity.folder.join(format!("{}.log", rival.name())))?;
-        // As in deploy/webhook.yaml.
-        command.env("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072");
+        if rival == Rival::Ours {
+            command.env("GLIBC_TUNABLES", tunables().ok_or("deploy/webhook.yaml says nothing of memory")?);
+        }
         let process = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         let mut running = Running { rival, address, process };
         let start = Instant::now();
@@ -147,6 +154,12 @@ impl Drop for Running {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// How the installation lets the webhook use memory.
+fn tunables() -> Option<&'static str> {
+    let (_, after) = include_str!("../../../deploy/webhook.yaml").split_once("name: GLIBC_TUNABLES\n")?;
+    after.lines().next()?.trim().strip_prefix("value: ")
 }
 
 /// The image that the injections name.
