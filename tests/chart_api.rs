@@ -99,6 +99,19 @@ fn a_wrong_value_is_refused_with_its_name() {
     }
 }
 
+#[test]
+fn what_the_prometheus_operator_and_grafana_load_is_what_the_files_say() {
+    let options = ["--set", "podMonitor.enabled=true,prometheusRule.enabled=true,dashboard.enabled=true"];
+    let charted = objects(&rendered(&options).expect("the options"));
+    let of =
+        |kind: &str| charted.iter().find(|((found, _, _), _)| found == kind).map(|(_, object)| object).expect(kind);
+    let rules: Value = serde_saphyr::from_str(include_str!("../deploy/monitoring/alerts.yaml")).expect("YAML");
+    assert_eq!(of("PrometheusRule")["spec"], rules);
+    let dashboard = of("ConfigMap")["data"]["migration-gate.json"].as_str().expect("a file");
+    assert_eq!(dashboard, include_str!("../deploy/monitoring/dashboard.json"));
+    assert_eq!(of("PodMonitor")["spec"]["podMetricsEndpoints"][0]["port"], "health");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_installed_upgraded_rolled_back_and_uninstalled() {
     let cluster = Cluster::boot(Options::new("t-chart", Profile::Api)).expect("an API server");

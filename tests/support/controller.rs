@@ -25,7 +25,8 @@ pub const FINGERPRINT: &str = "0123456789abcdef0123456789abcdef";
 /// A controller process; it is killed when it is dropped.
 pub struct Controller {
     process: Child,
-    health: SocketAddr,
+    /// Where it serves its metrics.
+    pub health: SocketAddr,
     log: PathBuf,
 }
 
@@ -115,10 +116,15 @@ impl World {
 
     /// A Deployment as the webhook leaves it, as far as the controller looks.
     pub async fn deploy(&self, name: &str, replicas: u32) {
+        self.deploy_with(name, replicas, json!({})).await;
+    }
+
+    /// The same, with these annotations.
+    pub async fn deploy_with(&self, name: &str, replicas: u32, annotations: Value) {
         let gate = format!("{name}.deployment");
         let deployment = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": { "name": name, "labels": { label::GATED: label::GATED_TRUE } },
+            "metadata": { "name": name, "labels": { label::GATED: label::GATED_TRUE }, "annotations": annotations },
             "spec": { "replicas": replicas, "selector": { "matchLabels": { "app": name } }, "template": {
                 "metadata": { "labels": { "app": name, label::GATE: gate, label::MIGRATION: FINGERPRINT } },
                 "spec": {

@@ -43,6 +43,7 @@ pub mod postgres;
 mod preflight;
 mod process;
 pub mod progress;
+pub mod prometheus;
 mod sandbox;
 mod state;
 pub mod tools;
