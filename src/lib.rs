@@ -12,6 +12,7 @@ pub mod group;
 pub mod health;
 pub mod metrics;
 pub mod migration;
+mod plugin;
 pub mod run;
 pub mod server;
 pub mod settings;

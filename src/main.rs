@@ -2,19 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use migration_gate::cli::{Arguments, Exit};
+use migration_gate::cli::{Exit, Program};
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let program = match Program::try_parse(std::env::args_os()) {
+        Ok(program) => program,
         Err(error) => {
             // Nobody reads what can't be printed. Help and version go to standard output and are no errors.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
-    match arguments.run() {
+    match program.run() {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("migration-gate: {failure}");

@@ -1,7 +1,7 @@
 //! `migration-gate inject`: what the webhook would do to manifests, in a file or in a pipe.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
@@ -124,6 +124,27 @@ pub(super) fn workloads(document: &mut Document) -> impl Iterator<Item = Workloa
         };
         Some(Workload { kind, title, object })
     })
+}
+
+/// The workloads of a file as the webhook would make them, for those who ask what their migrations would be. The image
+/// of the agent is the installation's; it has no part in that.
+///
+/// # Errors
+/// If the file can't be read, or a workload would be refused.
+pub(crate) fn injected_workloads(file: &Path) -> Result<Vec<Value>, Failure> {
+    let installation = installation("agent".to_owned(), Delivery::default());
+    let mut injected = Vec::new();
+    for mut document in manifests::read(&[file.to_owned()])? {
+        for Workload { kind, title, object } in workloads(&mut document) {
+            let rendered = admission::render(object, kind, &installation);
+            if rendered.decision == Decision::Denied {
+                let sentence = format!("{title} would be refused: {}", rendered.notes.join("; "));
+                return Err(Failure::new(Exit::Data, Sentence(sentence)));
+            }
+            injected.push(object.clone());
+        }
+    }
+    Ok(injected)
 }
 
 /// Prints all documents.

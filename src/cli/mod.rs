@@ -14,14 +14,18 @@ mod manifests;
 mod run;
 mod webhook;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::plugin::{self, Caller, Verb};
 use crate::supervise::Shutdown;
 use crate::telemetry::{self, LogFormat};
 
 pub use exit::{Exit, Failure};
+pub(crate) use inject::injected_workloads;
 
 /// Runs a Deployment's schema migration once, in one pod, before any new pod takes traffic.
 #[derive(Debug, Parser)]
@@ -45,10 +49,77 @@ enum Command {
     Run(Box<run::RunArguments>),
     /// Print the CustomResourceDefinition of MigrationGate as YAML
     Crd(crd::CrdArguments),
+    #[command(flatten)]
+    Verb(Verb),
     #[command(hide = true)]
     Guard(guard::GuardArguments),
     #[command(hide = true)]
     GuardExec(guard::GuardExecArguments),
+}
+
+/// The name under which kubectl finds its plugin `kubectl migration-gate`. Source: Kubernetes, "Extend kubectl with
+/// plugins": a dash in the plugin's name is an underscore in the program's.
+const PLUGIN: &str = "kubectl-migration_gate";
+/// The name under which kubectl finds what completes the plugin's commands.
+const PLUGIN_COMPLETION: &str = "kubectl_complete-migration_gate";
+
+/// See, explain, steer and remove schema migrations that run once, before any new pod takes traffic.
+#[derive(Debug, Parser)]
+#[command(name = PLUGIN, bin_name = "kubectl migration-gate", version, after_help = exit::PLUGIN_HELP)]
+struct PluginArguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What the process was started to do.
+#[derive(Debug)]
+pub enum Program {
+    /// As itself.
+    Whole(Arguments),
+    /// As a plugin of kubectl.
+    Plugin(PluginVerb),
+    /// To complete a plugin's command line: the words so far.
+    Completion(Vec<String>),
+}
+
+/// A verb of the plugin.
+#[derive(Debug)]
+pub struct PluginVerb(Verb);
+
+impl Program {
+    /// Reads the command line; the program's own name, without folders, says as what it was started.
+    ///
+    /// # Errors
+    /// The command line is wrong, or help or the version was asked for.
+    pub fn try_parse(words: impl IntoIterator<Item = OsString>) -> Result<Program, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().collect();
+        let name = words.first().map(Path::new).and_then(Path::file_stem).unwrap_or_default();
+        if name == PLUGIN {
+            return PluginArguments::try_parse_from(words).map(|arguments| Program::Plugin(PluginVerb(arguments.verb)));
+        }
+        if name == PLUGIN_COMPLETION {
+            let words = words.into_iter().skip(1).map(|word| word.to_string_lossy().into_owned());
+            return Ok(Program::Completion(words.collect()));
+        }
+        Arguments::try_parse_from(words).map(Program::Whole)
+    }
+
+    /// Does it; returns the exit code, which is 0 but for `run`.
+    ///
+    /// # Errors
+    /// Why it failed, with the exit code that says so to scripts.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Program::Whole(arguments) => arguments.run(),
+            Program::Plugin(PluginVerb(verb)) => {
+                verb.run(Caller::Kubectl, PluginArguments::command()).map(|()| ExitCode::SUCCESS)
+            }
+            Program::Completion(words) => {
+                print!("{}", plugin::answer_kubectl(&PluginArguments::command(), &words));
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
 }
 
 /// What every long-running role takes.
@@ -75,6 +146,7 @@ impl Arguments {
             Command::Lint(arguments) => arguments.run(),
             Command::Crd(arguments) => arguments.run(),
             Command::Run(arguments) => return arguments.run(),
+            Command::Verb(verb) => verb.run(Caller::Program, Arguments::command()),
             Command::Guard(arguments) => arguments.run(),
             Command::GuardExec(arguments) => return Ok(arguments.run()),
         };

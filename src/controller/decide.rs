@@ -14,7 +14,7 @@ use crate::migration::{Active, MigrationGateStatus};
 
 use super::evidence::{self, Evidence, NodeDeletion, Question};
 use super::record;
-use super::snapshot::{AgentState, Asked, Guards, Pod, PodPhase, Record, RecordView, Snapshot, Unreadable, Workload};
+use super::snapshot::{Asked, Guards, Pod, Record, RecordView, Snapshot, Unreadable, Workload};
 use super::standing::{self, Stall, Standing};
 
 /// What is to be done, in this order.
@@ -370,13 +370,7 @@ impl Group<'_> {
     }
 
     fn can_run(&self, pod: &Pod) -> bool {
-        let node = pod.node.as_ref().and_then(|name| self.snapshot.nodes.get(name));
-        pod.is_alive()
-            && pod.phase == PodPhase::Pending
-            && pod.agent == AgentState::Running
-            && !pod.passed
-            && pod.running_attempt().is_none()
-            && node.is_some_and(|node| node.ready && !node.out_of_service)
+        self.snapshot.obstacle(pod).is_none()
     }
 
     fn rank<'p>(&self, pod: &'p Pod) -> (bool, Timestamp, &'p str) {

@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod decide;
+pub mod eligible;
 pub mod evidence;
 mod gauges;
 pub mod index;

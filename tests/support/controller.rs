@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use migration_gate::contract::{CONDITION, annotation, label, pod};
@@ -32,13 +32,18 @@ pub struct Controller {
 
 impl Controller {
     pub fn start(cluster: &Cluster, identity: &str) -> Controller {
+        Controller::start_as(cluster, identity, &cluster.kubeconfig(), "shop")
+    }
+
+    /// Starts one with somebody's rights, with its Lease in this namespace.
+    pub fn start_as(cluster: &Cluster, identity: &str, kubeconfig: &Path, namespace: &str) -> Controller {
         let log = cluster.logs_dir().join(format!("controller-{identity}.log"));
         let file = File::create(&log).expect("a log");
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         let process = Command::new(env!("CARGO_BIN_EXE_migration-gate"))
-            .args(["controller", "--identity", identity, "--lease-namespace", "shop"])
+            .args(["controller", "--identity", identity, "--lease-namespace", namespace])
             .args(["--health-listen", &free.to_string()])
-            .env("KUBECONFIG", cluster.kubeconfig())
+            .env("KUBECONFIG", kubeconfig)
             .stdout(file.try_clone().expect("the same log"))
             .stderr(file)
             .stdin(Stdio::null())
@@ -103,7 +108,11 @@ pub struct World {
 
 impl World {
     pub async fn boot(name: &str) -> World {
-        let cluster = Cluster::boot(Options::new(name, Profile::Api)).expect("an API server");
+        World::boot_with(Options::new(name, Profile::Api)).await
+    }
+
+    pub async fn boot_with(options: Options) -> World {
+        let cluster = Cluster::boot(options).expect("an API server");
         cluster.apply(include_str!("../../deploy/crd.yaml")).expect("the definition is taken");
         let administrator = Somebody::administrator(&cluster.kubeconfig()).await;
         namespace(&administrator, "shop", json!({})).await;

@@ -5,6 +5,7 @@ pub mod client;
 pub mod controller;
 pub mod files;
 pub mod https;
+pub mod people;
 pub mod webhook;
 pub mod workloads;
 

@@ -1,0 +1,66 @@
+//! Pods as people see them: the controller's facts, and what the kubelet says that it doesn't need to know.
+
+use std::collections::HashMap;
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+
+use crate::contract::pod::AGENT_PATH;
+use crate::controller::objects::{GroupKey, PodObject};
+use crate::controller::snapshot;
+
+/// The controller's view of a pod; `None` for one that isn't gated.
+pub(crate) fn facts(pod: &Pod) -> Option<(GroupKey, snapshot::Pod)> {
+    let value = serde_json::to_value(pod).ok()?;
+    serde_json::from_value::<PodObject>(value).ok()?.facts()
+}
+
+/// How many pods of each group wait for their gate.
+pub(crate) fn waiting(pods: &[Pod]) -> HashMap<(String, String), u32> {
+    let mut counts = HashMap::new();
+    for (key, pod) in pods.iter().filter_map(facts) {
+        if pod.is_alive() && !pod.is_open() {
+            *counts.entry((key.namespace, key.name)).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// The name of the init container that the agent runs in.
+pub(crate) fn agent_container(pod: &Pod) -> Option<String> {
+    let containers = pod.spec.as_ref()?.init_containers.as_ref()?;
+    let runs_agent = |command: &Vec<String>| command.first().is_some_and(|path| path == AGENT_PATH);
+    containers.iter().find(|each| each.command.as_ref().is_some_and(runs_agent)).map(|each| each.name.clone())
+}
+
+/// What keeps a pod from getting as far as its agent, in the kubelet's or the scheduler's words.
+pub(crate) fn trouble(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let unscheduled = conditions.iter().find(|each| each.type_ == "PodScheduled" && each.status == "False");
+    if let Some(condition) = unscheduled {
+        let why = condition.message.as_deref().or(condition.reason.as_deref()).unwrap_or("no reason is given");
+        return Some(format!("it is not scheduled: {why}"));
+    }
+    let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    containers.into_iter().find_map(waits)
+}
+
+/// The containers that keep a pod from being ready although its gate is open.
+pub(crate) fn unready(pod: &Pod) -> Vec<String> {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let not_ready = statuses.filter(|status| !status.ready);
+    not_ready.map(|status| waits(status).unwrap_or_else(|| format!("container {} is not ready", status.name))).collect()
+}
+
+/// Whether the kubelet says that the pod is ready.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn waits(status: &ContainerStatus) -> Option<String> {
+    let ContainerState { waiting: Some(waiting), .. } = status.state.as_ref()? else { return None };
+    let reason = waiting.reason.as_deref().filter(|reason| !matches!(*reason, "PodInitializing" | ""))?;
+    let message = waiting.message.as_deref().map_or_else(String::new, |message| format!(": {message}"));
+    Some(format!("container {} waits: {reason}{message}", status.name))
+}
