@@ -128,11 +128,7 @@ async fn people_see_and_steer_with_no_more_rights_than_they_need() {
     let manifest = world.cluster.folder("manifests").expect("a folder").join("adopted.json");
     std::fs::write(&manifest, adopted().to_string()).expect("a file");
     let file = manifest.to_string_lossy().into_owned();
-    editor
-        .says(&["mark-succeeded", "adopted", "--yes", "-f", &file])
-        .fails(75, "the order stands in the record")
-        .out
-        .clone();
+    editor.says(&["mark-succeeded", "adopted", "--yes", "-f", &file]).has("counts as succeeded");
     editor.says(&["mark-succeeded", "orders", "--yes", "-f", &file]).fails(65, "has no gated Deployment orders");
 
     // One pod is released although nobody leads.

@@ -49,3 +49,29 @@ pub(crate) fn answer_kubectl(command: &Command, words: &[String]) -> String {
 fn visible<'a>(commands: impl Iterator<Item = &'a Command>) -> Vec<String> {
     commands.filter(|command| !command.is_hide_set()).map(|command| command.get_name().to_owned()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Whole {
+        #[command(subcommand)]
+        _verb: crate::plugin::Verb,
+    }
+
+    fn answer(words: &[&str]) -> String {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        answer_kubectl(&Whole::command(), &words)
+    }
+
+    #[test]
+    fn kubectl_hears_verbs_and_then_their_options() {
+        assert_eq!(answer(&["re"]), "release\nretry\n:4\n");
+        assert_eq!(answer(&["status", "--a"]), "--all-namespaces\n:4\n");
+        assert_eq!(answer(&["nonsense", "x"]), ":4\n");
+        assert!(answer(&[]).starts_with("approve\ncompletions\n"), "{}", answer(&[]));
+    }
+}

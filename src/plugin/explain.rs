@@ -10,7 +10,7 @@ use std::fmt::Write;
 use super::cluster::{Cluster, Place, if_allowed};
 use super::format::Output;
 use super::problem::Problem;
-use super::reason::{Case, Commands, Reason, Rule, count};
+use super::reason::{Case, Commands, Reason, Rule};
 use super::seen::{Nodes, Seen, is_gated};
 use super::subject::{Subject, short};
 use super::table::{Cell, Table};
@@ -242,9 +242,8 @@ impl Explanation {
         let heading = match (self.reason.rule, waiting) {
             (Rule::NotGated | Rule::NotInjected, _) => format!("{} has no gate", self.workload),
             (_, 0) => format!("no pod of {} waits for its gate", self.workload),
-            (_, waiting) => {
-                format!("{} of {} waits", count(waiting, "pod"), self.workload).replace("s waits", "s wait")
-            }
+            (_, 1) => format!("1 pod of {} waits", self.workload),
+            (_, many) => format!("{many} pods of {} wait", self.workload),
         };
         let what = match (&self.migration, &self.image, &self.command) {
             (Some(migration), Some(image), Some(command)) => {

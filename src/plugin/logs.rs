@@ -88,10 +88,8 @@ impl LogsArguments {
         let waiting = Instant::now();
         loop {
             let status = record.status.clone().unwrap_or_default();
-            if let Some(last) = &followed {
-                if let Some(ended) = attempt(&status, last) {
-                    say(&format!("attempt {} {}", ended.number, how(ended)));
-                }
+            if let Some(ended) = followed.as_ref().and_then(|last| attempt(&status, last)) {
+                say(&format!("attempt {} {}", ended.number, how(ended)));
             }
             match next(&status, followed.as_ref()) {
                 Next::Follow(active) => {

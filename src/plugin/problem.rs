@@ -94,6 +94,7 @@ impl Problem {
             }
             (ApiFailure::NotFound, _) => Problem::Unfit(said),
             (ApiFailure::Conflict | ApiFailure::AlreadyExists, _) => Problem::Conflict(request.resource.to_owned()),
+            (ApiFailure::Transient { .. }, Some(status)) if status.code == 500 => Problem::Refused(said),
             (ApiFailure::Transient { .. }, _) => Problem::Unreachable(said),
             _ => Problem::Refused(said),
         }

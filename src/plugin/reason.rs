@@ -359,7 +359,7 @@ fn last_words(migration: Option<&Migration>) -> String {
 }
 
 /// A number and a noun.
-pub(crate) fn count(number: usize, noun: &str) -> String {
+fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 

@@ -167,10 +167,11 @@ impl Look {
                 pod.metadata.name.as_ref() == Some(&name) && pod.metadata.namespace.as_ref() == Some(&row.namespace)
             };
             let key = (row.namespace.clone(), name.clone());
-            if let Some(container) = pods.iter().flatten().find(runs).and_then(pods::agent_container) {
-                if let Some(line) = last_line(&self.cluster, &row.namespace, &name, container).await {
-                    self.lines.insert(key.clone(), line);
-                }
+            let container = pods.iter().flatten().find(runs).and_then(pods::agent_container);
+            if let Some(container) = container
+                && let Some(line) = last_line(&self.cluster, &row.namespace, &name, container).await
+            {
+                self.lines.insert(key.clone(), line);
             }
             row.last_line = self.lines.get(&key).cloned();
         }
@@ -207,10 +208,17 @@ fn row(record: &MigrationGate, waiting: Option<&HashMap<(String, String), u32>>)
         since: since(status, migration),
         waiting: counted.unwrap_or(status.waiting),
         last_line: tail.and_then(|tail| tail.trim_end().lines().last()).map(harmless),
-        message: status.message.clone().filter(|message| !message.is_empty()),
+        message: status.message.as_deref().map(|message| about(message, migration)).filter(|text| !text.is_empty()),
         namespace,
         record: name,
     }
+}
+
+/// A record's message without the fingerprint, which has a column of its own.
+fn about(message: &str, migration: Option<&Migration>) -> String {
+    let Some(migration) = migration else { return message.to_owned() };
+    let begin = format!("migration {} ", migration.fingerprint);
+    message.strip_prefix(&begin).unwrap_or(message).replace(&migration.fingerprint, short(&migration.fingerprint))
 }
 
 /// The migration that a record's phase is about.

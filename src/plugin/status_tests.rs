@@ -49,7 +49,7 @@ fn records() -> Vec<MigrationGate> {
         record(
             "stock.deployment",
             "stock",
-            json!({ "phase": "Suspended", "message": "migration waits for an approval, because stock is suspended",
+            json!({ "phase": "Suspended", "message": format!("migration {ONE} waits for an approval, because stock is suspended"),
                 "migrations": [migration("Suspended", &[])],
                 "conditions": [{ "type": "Migrated", "status": "False", "lastTransitionTime": "2026-11-21T08:09:00Z",
                     "reason": "Suspended", "message": "" }] }),
@@ -76,7 +76,7 @@ fn the_table_says_what_goes_on() {
 WORKLOAD   MIGRATION   PHASE       ATTEMPT   RUNNER     SINCE   WAITING   LAST LINE
 orders     01234567    Running     3         orders-3   12s     2         ALTER TABLE orders
 billing    01234567    Failed      6         orders-6   8m55s   0         no such table: orders
-stock      01234567    Suspended   -         -          2h0m    0         migration waits for an approval, because stock is suspended
+stock      01234567    Suspended   -         -          2h0m    0         waits for an approval, because stock is suspended
 new        -           Unknown     -         -          -       0         -
 ";
     assert_eq!(text, expected);

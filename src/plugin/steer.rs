@@ -116,8 +116,8 @@ impl MarkSucceededArguments {
     pub(crate) async fn run(self) -> Result<(), Problem> {
         let cluster = Cluster::reach(&self.order.place).await?;
         let (name, migration) = match &self.filename {
-            Some(file) => self.from_manifest(file)?,
-            None => self.from_record(&cluster).await?,
+            Some(file) => self.of_manifest(file)?,
+            None => self.recorded(&cluster).await?,
         };
         let what =
             format!("migration {} ({}, in {})", short(&migration.fingerprint), migration.command, migration.image);
@@ -134,7 +134,7 @@ impl MarkSucceededArguments {
         conclude(&migration, "counts as succeeded; its gates open", give(&cluster, &name, &wanted).await?)
     }
 
-    async fn from_record(&self, cluster: &Cluster) -> Result<(String, Migration), Problem> {
+    async fn recorded(&self, cluster: &Cluster) -> Result<(String, Migration), Problem> {
         let whole = self.order.migration.as_deref().filter(|prefix| prefix.len() == 32);
         let record = match (record_of(cluster, &self.order.subject).await, whole) {
             (Err(Problem::Unfit(_)), Some(fingerprint)) => return Ok((self.name()?, unknown(fingerprint))),
@@ -166,7 +166,7 @@ impl MarkSucceededArguments {
     }
 
     /// The migration that a manifest would have.
-    fn from_manifest(&self, file: &std::path::Path) -> Result<(String, Migration), Problem> {
+    fn of_manifest(&self, file: &std::path::Path) -> Result<(String, Migration), Problem> {
         let objects = injected_workloads(file).map_err(|failure| Problem::Unfit(failure.to_string()))?;
         let named = objects.into_iter().find(|object| object["metadata"]["name"] == self.order.subject.name());
         let object = named.ok_or_else(|| {
