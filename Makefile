@@ -4,11 +4,12 @@ TARGET  := $(shell rustc -vV | sed -n 's/^host: //p')
 IMAGE   ?= localhost/migration-gate:$(VERSION)
 ARCHIVE ?= target/migration-gate.tar
 CLUSTER ?= dev
+FUZZ_SECONDS ?= 60
 # Static, and the same bytes wherever they are built.
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop witness image crd test test-unit test-api test-node test-faults test-long test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop witness image crd test test-unit test-api test-node test-faults test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down fmt lint clean
 
 binaries: program agent
 
@@ -29,7 +30,7 @@ image: binaries
 	  /bin/migration-gate=target/$(TARGET)/release/migration-gate \
 	  /migration-gate-agent=target/$(TARGET)/agent/migration-gate-agent
 
-test: lint test-unit test-run test-api test-node
+test: lint test-unit test-run test-api test-node fuzz
 
 test-unit:
 	cargo test --workspace --lib --bins
@@ -45,6 +46,15 @@ test-run-long:
 test-api:
 	cargo test -p testcluster --test api
 	cargo test --test '*_api'
+
+# libFuzzer's instrumentation, which the stable toolchain has too.
+fuzz:
+	mkdir -p fuzz/found
+	cd fuzz && RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	  -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1" cargo run --release --target $(TARGET) -- \
+	  -max_total_time=$(FUZZ_SECONDS) -max_len=32768 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
+	  -artifact_prefix=found/ found corpus
 
 crd:
 	cargo run --quiet -- crd > deploy/crd.yaml
