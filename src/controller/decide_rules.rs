@@ -302,7 +302,7 @@ fn failed_times(failures: u32, interruptions: u32) -> Snapshot {
         let ended = Pod { phase, agent: AgentState::Exited(verdict("r", number, outcome)), ..runner("r", number) };
         snapshot.status_mut().active = Some(active("r", number));
         snapshot.status_mut().last_attempt = number;
-        let pods = std::mem::replace(&mut snapshot.pods, vec![ended]);
+        let pods = std::mem::replace(&mut snapshot.pods, vec![ended].into());
         settled_record(&mut snapshot);
         snapshot.pods = pods;
     }
@@ -342,7 +342,7 @@ fn an_attempt_that_never_started_counts_for_nothing() {
     let ended = Pod { agent: AgentState::Exited(verdict("a", 3, Outcome::NotStarted)), ..runner("a", 3) };
     let mut snapshot = group(running("a", 3), vec![ended]);
     settled_record(&mut snapshot);
-    snapshot.pods = vec![pod("b")];
+    snapshot.pods = vec![pod("b")].into();
     assert_eq!(elected(&snapshot), Some(("b".to_owned(), 4)));
 }
 
@@ -354,7 +354,7 @@ fn an_agent_gets_a_head_start_after_attempts_that_never_started() {
         let ended = Pod { agent: AgentState::Exited(verdict("r", number, Outcome::NotStarted)), ..runner("r", number) };
         snapshot.status_mut().active = Some(active("r", number));
         snapshot.status_mut().last_attempt = number;
-        let pods = std::mem::replace(&mut snapshot.pods, vec![ended]);
+        let pods = std::mem::replace(&mut snapshot.pods, vec![ended].into());
         settled_record(&mut snapshot);
         snapshot.pods = pods;
         assert_eq!(decided(&snapshot).look_again_at, Some(at(10 + seconds)), "after {number}");

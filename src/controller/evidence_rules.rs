@@ -216,7 +216,7 @@ fn an_operators_word_counts_after_the_fence() {
     let dead = crate::migration::Active { confirmed_dead: true, ..active("a", 3) };
     let mut snapshot = group(running("a", 3), vec![runner("a", 3)]);
     assert!(matches!(weigh(&dead, &snapshot, NodeDeletion::Proves), Evidence::Fence(_)));
-    snapshot.pods = vec![marked("a", 3)];
+    snapshot.pods = vec![marked("a", 3)].into();
     assert_eq!(outcome(&weigh(&dead, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::Interrupted));
     snapshot.pods.clear();
     snapshot.live = Live { asked: asked("a", 3), runner: Some(Found::Gone), ..Live::default() };

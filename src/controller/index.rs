@@ -21,7 +21,7 @@ pub struct Index {
 
 #[derive(Debug, Default)]
 struct Entry {
-    pods: BTreeMap<Arc<str>, Pod>,
+    pods: BTreeMap<Arc<str>, Arc<Pod>>,
     workloads: BTreeMap<Arc<str>, Workload>,
     record: Option<Record>,
     unreadable: Option<Unreadable>,
@@ -48,17 +48,17 @@ impl Index {
         let mut concerned = self.leave(&pod.uid, &key);
         let home = self.home(&key);
         let pods = &mut self.groups.entry(Arc::clone(&home)).or_default().pods;
-        let as_before = |known: &&Pod| known.agent == pod.agent && known.agent_restarts == pod.agent_restarts;
+        let as_before = |known: &&Arc<Pod>| known.agent == pod.agent && known.agent_restarts == pod.agent_restarts;
         let known = pods.get_mut(pod.uid.as_str());
         pod.agent_since = known.as_deref().filter(as_before).map_or_else(Timestamp::now, |known| known.agent_since);
         match known {
             Some(known) if is_older(&pod.resource_version, &known.resource_version) => return concerned,
-            Some(known) if *known == pod => return concerned,
-            Some(known) => *known = pod,
+            Some(known) if **known == pod => return concerned,
+            Some(known) => *known = Arc::new(pod),
             None => {
                 let uid: Arc<str> = pod.uid.as_str().into();
                 self.homes.insert(Arc::clone(&uid), home);
-                pods.insert(uid, pod);
+                pods.insert(uid, Arc::new(pod));
             }
         }
         concerned.push(key);
@@ -248,7 +248,7 @@ impl Index {
     /// What a closure makes of every group's record, workloads and pods: for gauges.
     pub fn survey(&self, mut see: impl FnMut(Option<&Record>, &mut dyn Iterator<Item = &Pod>)) {
         for entry in self.groups.values() {
-            see(entry.record.as_ref(), &mut entry.pods.values());
+            see(entry.record.as_ref(), &mut entry.pods.values().map(|pod| &**pod));
         }
     }
 
@@ -272,7 +272,7 @@ impl Index {
                 .and_then(|status| status.active.as_ref())
                 .is_some_and(|a| a.node_name.as_deref() == Some(node))
         };
-        let concerned = |entry: &Entry| entry.pods.values().any(on) || entry.record.as_ref().is_some_and(active);
+        let concerned = |entry: &Entry| entry.pods.values().map(|pod| &**pod).any(on) || entry.record.as_ref().is_some_and(active);
         self.groups.iter().filter(|(_, entry)| concerned(entry)).map(|(key, _)| (**key).clone()).collect()
     }
 

@@ -13,6 +13,7 @@ pub mod index;
 pub mod lease;
 pub mod live;
 pub mod objects;
+pub mod pods;
 pub mod queue;
 pub mod record;
 pub mod snapshot;

@@ -13,6 +13,8 @@ use crate::contract::{RECORD_FINALIZER, Report, Signal, annotation};
 use crate::migration::{Active, MigrationGateStatus, Override};
 use crate::settings::Policy;
 
+use super::pods::Pods;
+
 /// One group at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
@@ -25,7 +27,7 @@ pub struct Snapshot {
     /// The workloads whose current template belongs to the group, by name.
     pub workloads: Vec<Workload>,
     /// The group's pods, by name.
-    pub pods: Vec<Pod>,
+    pub pods: Pods,
     /// The nodes that the pods and the active attempt are on, by name. One that is missing here has no Node object.
     pub nodes: BTreeMap<String, Node>,
     /// Other records that a workload of this group belonged to.

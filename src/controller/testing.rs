@@ -165,7 +165,7 @@ pub(super) fn group(status: MigrationGateStatus, pods: Vec<Pod>) -> Snapshot {
         name: "shop.deployment".to_owned(),
         record: RecordView::Present(Box::new(record(status))),
         workloads: vec![workload("shop")],
-        pods,
+        pods: pods.into(),
         nodes: [("node-1".to_owned(), node())].into(),
         elders: Vec::new(),
         live: Live::default(),

@@ -122,7 +122,7 @@ pub fn snapshot(config: &Config, beliefs: &Controller) -> Snapshot {
             RecordView::Present(Box::new(real_record(beliefs.record, record, config, beliefs.revision)))
         }),
         workloads: (0..config.workloads).map(|index| workload(config, index, beliefs.revision)).collect(),
-        pods: named(&beliefs.pods),
+        pods: named(&beliefs.pods).into(),
         nodes: (0..NODES)
             .filter_map(|node| Some((node_name(node), real_node(node, &nodes[node]?))))
             .collect::<BTreeMap<_, _>>(),
