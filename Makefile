@@ -65,7 +65,7 @@ test-node: image shop witness
 	cargo test -p faults --test node -- --nocapture
 
 test-faults: image shop witness
-	cargo run --quiet -p faults
+	cargo run --quiet -p faults -- $(FAULTS)
 
 test-long:
 	ROTATIONS=200 RESTARTS=100 cargo test --test rotation -- --nocapture

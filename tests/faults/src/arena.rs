@@ -33,6 +33,8 @@ pub struct Arena {
     pub site: Site,
     /// Its API.
     pub api: Api,
+    /// The program whose controller runs outside of the cluster where one has to: the image's own, or a broken one.
+    pub controller: PathBuf,
     shared: PathBuf,
     cases: AtomicU32,
 }
@@ -52,7 +54,8 @@ impl Arena {
         let api = Api::new(&site.cluster.kubeconfig())?;
         let shared = site.cluster.folder("shared")?;
         open_to_all(&shared)?;
-        let arena = Arena { site, api, shared, cases: AtomicU32::new(0) };
+        let controller = site.artefacts.shop.with_file_name("migration-gate");
+        let arena = Arena { site, api, controller, shared, cases: AtomicU32::new(0) };
         arena.open()?;
         Ok(arena)
     }

@@ -5,15 +5,15 @@ use serde_json::json;
 use crate::arena::{Arena, LIMIT};
 use crate::case::{Case, Run, Shape};
 use crate::processes::{self, Part};
-use crate::run::{Company, Fault, Injected};
+use crate::run::{Company, Fault, Injected, Rounds};
 use crate::{Error, Result, promise};
 
 /// All of them.
 pub const ALL: &[Fault] = &[
     fault("leading controller SIGKILLed, runner ended and deleted", kill_leader),
     fault("no controller while the runner ended and was deleted", no_controller),
-    fault("API server SIGKILLed during one migration", kill_api_server),
-    fault("etcd SIGKILLed during one migration", kill_etcd),
+    Fault { rounds: Rounds::First, ..fault("API server SIGKILLed during one migration", kill_api_server) },
+    Fault { rounds: Rounds::First, ..fault("etcd SIGKILLed during one migration", kill_etcd) },
 ];
 
 /// Where migration-gate runs.
@@ -21,7 +21,7 @@ pub const SYSTEM: &str = "migration-gate-system";
 const CONTROLLER: &str = "migration-gate-controller";
 
 const fn fault(name: &'static str, inject: fn(&Case<'_>) -> Result<Injected>) -> Fault {
-    Fault { name, shape: Shape::USUAL, company: Company::Alone, inject }
+    Fault { name, shape: Shape::USUAL, company: Company::Alone, rounds: Rounds::All, inject }
 }
 
 /// The UID of the controller's pod that leads.

@@ -24,7 +24,7 @@ pub use arena::Arena;
 pub use case::{Case, Run, Tally};
 pub use control_faults::scale;
 pub use outside::Controller;
-pub use run::{Amount, Company, Fault, Injected, Verdict, Way, run};
+pub use run::{Amount, Company, Fault, Injected, Rounds, Verdict, Way, run};
 pub use table::{Row, Table};
 pub use writes::{Points, enumerate};
 

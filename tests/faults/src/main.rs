@@ -14,9 +14,12 @@ struct Arguments {
     /// How often each fault of a node or of the control plane is injected
     #[arg(long, default_value_t = 2)]
     others: usize,
-    /// Only the faults whose names contain this
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only the faults whose names contain one of these; the killing at every write is called `every write`
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// The cluster's name: clusters with different names run side by side
+    #[arg(long, default_value = "faults")]
+    name: String,
     /// Runs this program's controller, outside of the cluster, in place of those in it: a broken one, say
     #[arg(long)]
     controller: Option<PathBuf>,
@@ -36,15 +39,21 @@ fn main() -> ExitCode {
 }
 
 fn hurt(arguments: &Arguments) -> Result<Table> {
-    let arena = Arena::set_up("faults")?;
-    let mut _other = None;
-    if let Some(program) = &arguments.controller {
-        scale(&arena, 0)?;
-        _other = Some(Controller::start(&arena, Some(program), &arena.site.cluster.kubeconfig())?);
-    }
-    let chosen: Vec<_> = all().into_iter().filter(|fault| fault.name.contains(&arguments.only)).collect();
+    let mut arena = Arena::set_up(&arguments.name)?;
+    let other = match &arguments.controller {
+        Some(program) => {
+            arena.controller.clone_from(program);
+            scale(&arena, 0)?;
+            Some(Controller::start(&arena, &arena.site.cluster.kubeconfig())?)
+        }
+        None => None,
+    };
+    let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|part| name.contains(part));
+    let chosen: Vec<_> = all().into_iter().filter(|fault| wanted(fault.name)).collect();
     let mut table = run(&arena, &chosen, Amount { of_pods: arguments.pods, of_others: arguments.others })?;
-    if "a write".contains(&arguments.only) {
+    if wanted("every write") {
+        // Those that are killed take its place.
+        drop(other);
         table.0.extend(enumerate(&arena, Points::All)?);
     }
     arena.site.cluster.down()?;

@@ -7,7 +7,7 @@ use migration_gate::controller::evidence::NODE_SILENCE;
 use crate::arena::LIMIT;
 use crate::case::{Case, Loyalty, Patience, Run, Shape};
 use crate::processes::{self, Part};
-use crate::run::{Company, Fault, Injected, Way};
+use crate::run::{Company, Fault, Injected, Rounds, Way};
 use crate::{Result, promise};
 
 /// All of them.
@@ -32,7 +32,7 @@ const HOLD: Duration = NODE_SILENCE.saturating_add(Duration::from_secs(20));
 const TAINT: &str = "node.kubernetes.io/out-of-service";
 
 const fn fault(name: &'static str, inject: fn(&Case<'_>) -> Result<Injected>) -> Fault {
-    Fault { name, shape: Shape::USUAL, company: Company::Alone, inject }
+    Fault { name, shape: Shape::USUAL, company: Company::Alone, rounds: Rounds::All, inject }
 }
 
 /// The runner, its node, and the node's number.
@@ -129,8 +129,16 @@ fn delete_node(case: &Case<'_>) -> Result<Injected> {
         Ok(if left.is_empty() { Ok(()) } else { Err(case.story()) })
     });
     // A kubelet registers its node when it starts.
-    case.arena.site.cluster.component(&format!("kubelet-{}", victim.index))?.restart()?;
-    victim.wait_until_ready(true)?;
+    let kubelet = case.arena.site.cluster.component(&format!("kubelet-{}", victim.index))?;
+    kubelet.restart()?;
+    case.arena.wait("the node to be Ready again", LIMIT, || {
+        // It ends when the garbage collector takes the old Node's CSINode away; a service manager starts it again.
+        if kubelet.pid().is_none() {
+            kubelet.restart()?;
+        }
+        let ready = case.arena.node_is_ready(&victim.node)?;
+        Ok(if ready == Some(true) { Ok(()) } else { Err(format!("Ready: {ready:?}")) })
+    })?;
     ended?;
     Ok(injected)
 }

@@ -14,18 +14,16 @@ use crate::control_faults::SYSTEM;
 pub struct Controller(Child);
 
 impl Controller {
-    /// Starts the program of the image, or another one, on this way to the API server.
+    /// Starts one on this way to the API server.
     ///
     /// # Errors
     /// When it can't be started.
-    pub fn start(arena: &Arena, program: Option<&Path>, kubeconfig: &Path) -> Result<Controller> {
-        let own = arena.site.artefacts.shop.with_file_name("migration-gate");
-        let program = program.unwrap_or(&own);
+    pub fn start(arena: &Arena, kubeconfig: &Path) -> Result<Controller> {
         let path = arena.site.cluster.logs_dir().join("controller-outside.log");
         let log = File::options().create(true).append(true).open(&path).map_err(|error| system(&path, error))?;
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
+            .arg(&arena.controller)
             // The same identity each time: a Lease of one's own need not run out.
             .args(["controller", "--identity", "outside", "--lease-namespace", SYSTEM])
             .args(["--health-listen", "127.0.0.1:0"])
@@ -34,7 +32,7 @@ impl Controller {
             .stdout(log.try_clone().map_err(|error| system(&path, error))?)
             .stderr(log)
             .spawn();
-        child.map(Controller).map_err(|error| system(program, error))
+        child.map(Controller).map_err(|error| system(&arena.controller, error))
     }
 
     /// Its number.

@@ -10,7 +10,7 @@ use testcluster::progress::step;
 use crate::arena::{LIMIT, NAMESPACE, system};
 use crate::case::{Case, Processes, Run, Shape, signal_of};
 use crate::processes::{self, Part};
-use crate::run::{Company, Fault, Injected};
+use crate::run::{Company, Fault, Injected, Rounds};
 use crate::{Error, Result, promise};
 
 use migration_gate::contract::{self, pod};
@@ -37,7 +37,7 @@ pub const ALL: &[Fault] = &[
 ];
 
 const fn fault(name: &'static str, inject: fn(&Case<'_>) -> Result<Injected>) -> Fault {
-    Fault { name, shape: Shape::USUAL, company: Company::Others, inject }
+    Fault { name, shape: Shape::USUAL, company: Company::Others, rounds: Rounds::All, inject }
 }
 
 /// Waits for a run, and lets every later one end well.

@@ -22,6 +22,15 @@ pub enum Company {
     Alone,
 }
 
+/// In which rounds a fault is injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounds {
+    /// In each.
+    All,
+    /// In the first only: it is made of many already.
+    First,
+}
+
 /// A fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
@@ -31,6 +40,8 @@ pub struct Fault {
     pub shape: Shape,
     /// Whom it hurts.
     pub company: Company,
+    /// When it is injected.
+    pub rounds: Rounds,
     /// Injects it into a new case, mends what it hurt besides, and lets the case's migration end.
     pub inject: fn(&Case<'_>) -> Result<Injected>,
 }
@@ -98,8 +109,10 @@ pub fn run(arena: &Arena, faults: &[Fault], amount: Amount) -> Result<Table> {
     let jobs = (0..amount.of_pods).flat_map(|_| alike(Company::Others).copied()).collect();
     let rows = Mutex::new(faults.iter().map(|fault| Row::new(fault.name)).collect::<Vec<_>>());
     crowd(arena, jobs, &rows)?;
-    for fault in (0..amount.of_others).flat_map(|_| alike(Company::Alone)) {
-        note(&rows, fault, once(arena, fault)?);
+    for round in 0..amount.of_others {
+        for fault in alike(Company::Alone).filter(|fault| round == 0 || fault.rounds == Rounds::All) {
+            note(&rows, fault, once(arena, fault)?);
+        }
     }
     Ok(Table(rows.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }

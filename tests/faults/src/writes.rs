@@ -78,7 +78,7 @@ struct Outside<'a> {
 impl Outside<'_> {
     /// Kills it at this point of one migration; none if the migration has fewer writes.
     fn hit(&self, point: Point) -> Result<Option<Verdict>> {
-        let mut controller = Controller::start(self.arena, None, &self.kubeconfig)?;
+        let mut controller = Controller::start(self.arena, &self.kubeconfig)?;
         self.proxy.kill_at(point, controller.pid());
         let case = Case::open(self.arena, Shape::USUAL)?;
         case.finish_from(1)?;
@@ -92,7 +92,7 @@ impl Outside<'_> {
         self.proxy.let_through();
         let again = Instant::now();
         if write.is_some() {
-            controller = Controller::start(self.arena, None, &self.kubeconfig)?;
+            controller = Controller::start(self.arena, &self.kubeconfig)?;
         }
         let ready = moved_on.and_then(|()| case.wait_until_ready(LIMIT));
         let verdict =
