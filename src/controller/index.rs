@@ -272,7 +272,8 @@ impl Index {
                 .and_then(|status| status.active.as_ref())
                 .is_some_and(|a| a.node_name.as_deref() == Some(node))
         };
-        let concerned = |entry: &Entry| entry.pods.values().map(|pod| &**pod).any(on) || entry.record.as_ref().is_some_and(active);
+        let concerned =
+            |entry: &Entry| entry.pods.values().map(|pod| &**pod).any(on) || entry.record.as_ref().is_some_and(active);
         self.groups.iter().filter(|(_, entry)| concerned(entry)).map(|(key, _)| (**key).clone()).collect()
     }
 

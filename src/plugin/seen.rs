@@ -13,6 +13,7 @@ use super::problem::Problem;
 use crate::contract::label;
 use crate::controller::index::Index;
 use crate::controller::objects::{DeploymentObject, GroupKey, NodeObject, record_facts, unreadable_facts};
+use crate::controller::pods::Pods;
 use crate::controller::snapshot::{Asked, Found, Live, LiveNode, RecordView, Snapshot};
 use crate::controller::{decide, evidence, snapshot};
 use crate::migration::{Active, MigrationGate};
@@ -137,7 +138,7 @@ impl Seen {
             name: key.name.clone(),
             record: RecordView::Missing,
             workloads: Vec::new(),
-            pods: Vec::new(),
+            pods: Pods::default(),
             nodes: BTreeMap::new(),
             elders: Vec::new(),
             live: Live::default(),
