@@ -6,7 +6,7 @@ use migration_gate_run::Scheme;
 use serde_json::Value;
 
 use super::plan::{Plan, Source, is_mutable};
-use super::template::{CONTAINERS, Template, name};
+use super::template::{ANNOTATIONS, CONTAINERS, LABELS, Template, name};
 use super::workload::Workload;
 use crate::contract::annotation;
 use crate::settings::{Policy, Settings};
@@ -34,6 +34,22 @@ const PROXIES: [&str; 11] = [
     "pgbouncer",
     "proxysql",
 ];
+
+/// Who puts a proxy into pods when they are created, which the workload only shows by a key on its pod template: the key,
+/// its values that ask for one, and the keys that make it a native sidecar.
+const MESHES: [(&str, &[&str], &[&str]); 4] = [
+    ("sidecar.istio.io/inject", &["true"], &["sidecar.istio.io/nativeSidecar"]),
+    (
+        "linkerd.io/inject",
+        &["enabled", "ingress"],
+        &["config.linkerd.io/proxy-enable-native-sidecar", "config.alpha.linkerd.io/proxy-enable-native-sidecar"],
+    ),
+    ("consul.hashicorp.com/connect-inject", &["true"], &[]),
+    ("kuma.io/sidecar-injection", &["enabled", "true"], &[]),
+];
+
+/// Vault's injector adds an init container that fetches the secrets: behind all others, unless the second key is true.
+const VAULT: (&str, &str) = ("vault.hashicorp.com/agent-inject", "vault.hashicorp.com/agent-init-first");
 
 /// A warning on one line, of at most 120 characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +134,24 @@ pub(super) fn of_template(stripped: &Template, plan: &Plan, settings: &Settings)
                 cut(name(container), NAME_CHARS)
             )));
         }
+    }
+    warnings.extend(of_injectors(stripped));
+    warnings
+}
+
+/// About what others put into pods only when they are created. They come after us, so all that can be seen is the wish.
+fn of_injectors(stripped: &Template) -> Vec<Warning> {
+    let value = |key: &str| stripped.entry(ANNOTATIONS, key).or_else(|| stripped.entry(LABELS, key));
+    let is_true = |key: &str| value(key) == Some("true");
+    let meshes = MESHES.iter().filter(|(key, values, native)| {
+        value(key).is_some_and(|found| values.contains(&found)) && !native.iter().any(|key| is_true(key))
+    });
+    let mut warnings: Vec<Warning> = meshes
+        .map(|(key, ..)| Warning::new(format!("{key}: the migration can't use a proxy that isn't a native sidecar")))
+        .collect();
+    let (inject, first) = VAULT;
+    if is_true(inject) && !is_true(first) {
+        warnings.push(Warning::new(format!("{inject}: its secrets come after the migration; add {first}: \"true\"")));
     }
     warnings
 }

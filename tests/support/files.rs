@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd};
 
 /// A certificate authority.
 pub struct Authority {
@@ -27,8 +27,18 @@ impl Authority {
 
     /// A leaf for these addresses: its certificate and key.
     pub fn issue(&self, addresses: &[IpAddr]) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
+        self.sign(addresses, CertificateParams::new(vec!["localhost".to_owned()]).expect("a name"))
+    }
+
+    /// One whose time is over.
+    pub fn issue_expired(&self, addresses: &[IpAddr]) -> (String, String) {
         let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        (parameters.not_before, parameters.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        self.sign(addresses, parameters)
+    }
+
+    fn sign(&self, addresses: &[IpAddr], mut parameters: CertificateParams) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
         parameters.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
         let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate");
         (certificate.pem(), key.serialize_pem())

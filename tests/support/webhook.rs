@@ -100,6 +100,11 @@ impl Webhook {
         self.status("VmHWM:")
     }
 
+    /// Of the memory in use now, what holds the program's own file, in bytes.
+    pub fn code(&self) -> u64 {
+        self.status("RssFile:")
+    }
+
     fn status(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("a number");

@@ -14,6 +14,7 @@ mod decisions;
 mod fingerprints;
 mod laws;
 mod snapshots;
+mod warnings;
 
 /// An installation, as its operator would name it.
 fn installation() -> Installation {
@@ -143,6 +144,22 @@ fn set(object: &mut Value, pointer: &str, value: Value) {
         Value::Array(list) => list[key.parse::<usize>().expect("an index")] = value,
         parent => parent[key.replace("~1", "/")] = value,
     }
+}
+
+/// The object with one place changed, or taken out if `value` is null.
+fn with(object: &Value, pointer: &str, value: Value) -> Value {
+    let mut object = object.clone();
+    if value.is_null() {
+        let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+        match object.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}")) {
+            Value::Array(list) => drop(list.remove(key.parse().expect("an index"))),
+            Value::Object(map) => drop(map.remove(&key.replace("~1", "/"))),
+            other => panic!("{pointer} is inside {other}"),
+        }
+    } else {
+        set(&mut object, pointer, value);
+    }
+    object
 }
 
 /// The path of a file under `tests/data`.

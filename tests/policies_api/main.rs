@@ -1,0 +1,48 @@
+//! The policies that guard a gate, on a real API server, with real identities at every door.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cost;
+mod doors;
+mod people;
+mod workloads;
+
+use migration_gate::contract::{CONDITION, POD_FINALIZER, annotation, label, pod};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_controller_touches_a_gate() {
+    let (cluster, people) = people::boot("t-policies").await;
+    doors::pods_are_created_with_their_identity_and_nothing_more(&people).await;
+    doors::nobody_else_changes_what_is_guarded(&people).await;
+    doors::the_controller_and_the_fireman_may(&people).await;
+    doors::subresources_are_no_way_around(&people).await;
+    doors::bindings_carry_nothing(&people).await;
+    doors::what_was_guarded_stays_guarded_when_it_is_there(&people).await;
+    doors::a_kubelet_is_never_refused(&people).await;
+    doors::the_controller_keeps_to_gated_pods(&people).await;
+    workloads::workloads_wait_for_their_gate(&cluster, &people).await;
+}
+
+/// The names of the init containers are no secret, but the tests of the installation should not need them.
+#[test]
+fn the_policies_spell_the_contract() {
+    let text = include_str!("../../webhook-config/policies.yaml");
+    for word in [
+        CONDITION,
+        POD_FINALIZER,
+        annotation::SIGNAL,
+        annotation::OPENED,
+        annotation::INJECTED,
+        annotation::COMMAND,
+        annotation::CONTAINER,
+        label::GATE,
+        label::MIGRATION,
+        label::ROLE,
+        label::GATED,
+        label::INJECT,
+    ] {
+        assert!(text.contains(&format!("{word}'")) || text.contains(&format!("{word}:")), "{word}");
+    }
+    assert!(!text.contains(pod::MIGRATE_CONTAINER));
+}
