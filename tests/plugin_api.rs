@@ -339,7 +339,7 @@ async fn what_a_controller_left_behind_is_taken_off() {
     controller.signal(rustix::process::Signal::KILL);
     let _kubelet = Kubelet::start(&world);
     let administrator = Person::administrator(&world.cluster);
-    let said = administrator.says(&["eject", "-A", "--yes", "--without-controller"]);
+    let said = administrator.says(&["eject", "--all", "-A", "--yes", "--without-controller"]);
     said.has("shop/running has left").has("finalizer taken off").has("nothing is gated any more");
     nothing_is_left(&world).await;
     assert_eq!(world.pods("running").await.len(), 2);

@@ -84,6 +84,8 @@ impl Problem {
             _ => None,
         };
         let said = status.map_or_else(|| with_causes(error), |status| status.message.clone());
+        // The client's names for its own layers help nobody.
+        let said = said.trim_start_matches("ServiceError: ").to_owned();
         match (classify(error), status) {
             (ApiFailure::Forbidden, Some(status)) if status.code == 401 => Problem::Unauthenticated(said),
             (ApiFailure::Forbidden, Some(status)) if lacks_right(status, request.verb) => {

@@ -15,7 +15,7 @@ use super::pods;
 use super::problem::Problem;
 use super::subject::{short, workload_names};
 use super::table::{Cell, Table};
-use super::terminal::{Screen, Tone, harmless, print, spinner};
+use super::terminal::{Progress, Screen, Tone, harmless, print, spinner};
 use crate::contract::label;
 use crate::controller::standing::{for_people, phase_word};
 use crate::migration::{Migration, MigrationGate, MigrationGateStatus, Phase};
@@ -92,7 +92,7 @@ impl StatusArguments {
         }
         let (mut drawn, mut tick) = (0, 0);
         loop {
-            let rows = look.rows().await?;
+            let rows = look.rows_in_the_end().await?;
             let looked = Instant::now();
             while looked.elapsed() < LOOK {
                 let text = match rows.is_empty() {
@@ -115,7 +115,7 @@ impl StatusArguments {
         let mut first = true;
         loop {
             let mut changed = Vec::new();
-            for row in look.rows().await? {
+            for row in look.rows_in_the_end().await? {
                 let key = (row.namespace.clone(), row.record.clone());
                 if shown.get(&key) != Some(&row) {
                     shown.insert(key, row.clone());
@@ -151,6 +151,20 @@ impl Look {
         match &self.namespace {
             Some(namespace) => format!("no migrations in namespace {namespace} (-A looks everywhere)"),
             None => "no migrations in this cluster".to_owned(),
+        }
+    }
+
+    /// The rows, however long the API server can't be had: who watches wants to see the end of that, too.
+    async fn rows_in_the_end(&mut self) -> Result<Vec<Row>, Problem> {
+        let (start, mut progress) = (Instant::now(), Progress::new());
+        loop {
+            match self.rows().await {
+                Err(Problem::Unreachable(why)) => {
+                    progress.say(&format!("the API server does not answer: {why}"), start.elapsed());
+                    tokio::time::sleep(LOOK).await;
+                }
+                rows => return rows,
+            }
         }
     }
 
@@ -202,7 +216,7 @@ fn row(record: &MigrationGate, waiting: Option<&HashMap<(String, String), u32>>)
         workload: workload_names(record),
         migration: migration.map(|migration| migration.fingerprint.clone()),
         image: migration.map(|migration| migration.image.clone()).filter(|image| !image.is_empty()),
-        phase: status.phase,
+        phase: phase(status, migration),
         attempt: status.active.as_ref().map(|active| active.attempt).or(attempt.map(|attempt| attempt.number)),
         runner: status.active.as_ref().map(|active| active.pod_name.clone()).or(attempt.map(|last| last.pod.clone())),
         since: since(status, migration),
@@ -233,6 +247,12 @@ fn shown(status: &MigrationGateStatus) -> Option<&Migration> {
         .find(|migration| of_phase(migration) && of_image(migration))
         .or_else(|| newest_first().find(of_phase))
         .or(status.migrations.last())
+}
+
+/// The group's phase; where no workload asks for a migration any more, the last one's.
+fn phase(status: &MigrationGateStatus, shown: Option<&Migration>) -> Option<Phase> {
+    let left = status.active.is_none() && shown.is_some_and(|migration| migration.phase == Phase::Superseded);
+    if left { Some(Phase::Superseded) } else { status.phase }
 }
 
 fn since(status: &MigrationGateStatus, migration: Option<&Migration>) -> Option<Timestamp> {

@@ -9,6 +9,7 @@ use super::super::cluster::{Cluster, Part};
 use super::super::orders::{Answer, give, myself, order};
 use super::super::problem::Problem;
 use super::super::terminal::{Progress, print};
+use super::interrupt::pause;
 use super::plan::{Standing, Step};
 use crate::contract::annotation;
 use crate::migration::{ConditionStatus, ConditionType, MigrationGate, MigrationGateStatus, OverrideAction};
@@ -40,11 +41,7 @@ pub(super) async fn hold(
         return Ok(Held::AsItWas);
     }
     let before = suspend(cluster, step).await?;
-    let waited = tokio::select! {
-        waited = no_attempt_runs(cluster, step, record, fingerprint, deadline) => waited,
-        _ = tokio::signal::ctrl_c() => Err(Problem::Late("interrupted; nothing was changed".to_owned())),
-    };
-    match waited {
+    match no_attempt_runs(cluster, step, record, fingerprint, deadline).await {
         Ok(()) => Ok(Held::Suspended(before)),
         Err(problem) => {
             set_suspend(cluster, step, before.map(Value::String).unwrap_or(Value::Null)).await?;
@@ -103,7 +100,7 @@ async fn no_attempt_runs(
                     .say(&format!("{}/{}: suspending its migration", step.namespace, step.workload), start.elapsed());
             }
         }
-        tokio::time::sleep(LOOK).await;
+        pause(LOOK).await?;
     }
 }
 

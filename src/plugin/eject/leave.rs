@@ -9,6 +9,7 @@ use super::super::cluster::Cluster;
 use super::super::problem::Problem;
 use super::super::terminal::{Progress, print};
 use super::hold::Held;
+use super::interrupt::pause;
 use super::plan::Step;
 use crate::admission;
 use crate::contract::{annotation, label};
@@ -80,7 +81,7 @@ pub(super) async fn rolled_out(cluster: &Cluster, step: &Step, deadline: Instant
                 progress.say(&format!("{name}: {how_far}"), start.elapsed());
             }
         }
-        tokio::time::sleep(LOOK).await;
+        pause(LOOK).await?;
     }
 }
 

@@ -6,6 +6,7 @@
 //! is left behind.
 
 mod hold;
+mod interrupt;
 mod leave;
 mod plan;
 mod rest;
@@ -37,7 +38,7 @@ pub(crate) struct EjectArguments {
     #[arg(long, conflicts_with = "workloads")]
     all: bool,
     /// Everything in all namespaces, as before an uninstallation
-    #[arg(short = 'A', long, conflicts_with_all = ["workloads", "all"])]
+    #[arg(short = 'A', long, conflicts_with = "workloads")]
     all_namespaces: bool,
     /// Roll nothing out: treat every migration as succeeded, so that all gates open. The controller must stay until the
     /// workloads were ejected without this
@@ -79,6 +80,7 @@ impl EjectArguments {
         if self.all || self.all_namespaces {
             opt_out(&cluster, namespace.as_deref()).await?;
         }
+        interrupt::listen();
         let mut late = Vec::new();
         for step in &plan.steps {
             match self.take_out(&cluster, step).await {

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::super::cluster::{Cluster, Part};
 use super::super::problem::Problem;
 use super::super::terminal::{Progress, print};
+use super::interrupt::pause;
 use super::plan::Plan;
 use crate::contract::{POD_FINALIZER, RECORD_FINALIZER, label};
 use crate::migration::MigrationGate;
@@ -112,7 +113,7 @@ pub(super) async fn see_to_it(
             return Ok(names.into_iter().map(why).collect());
         }
         progress.say(&format!("waiting until the controller lets go of {}", names.join(", ")), start.elapsed());
-        tokio::time::sleep(LOOK).await;
+        pause(LOOK).await?;
     }
 }
 
