@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop witness image crd test test-unit test-api test-node test-faults test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop witness image crd test test-unit test-model model-deep mutants test-api test-node test-faults test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down fmt lint clean
 
 binaries: program agent
 
@@ -30,7 +30,7 @@ image: binaries
 	  /bin/migration-gate=target/$(TARGET)/release/migration-gate \
 	  /migration-gate-agent=target/$(TARGET)/agent/migration-gate-agent
 
-test: lint test-unit test-run test-api test-node fuzz
+test: lint test-unit test-model test-run test-api test-node fuzz
 
 test-unit:
 	cargo test --workspace --lib --bins
@@ -42,6 +42,14 @@ test-run:
 
 test-run-long:
 	MIGRATION_GATE_LONG=1 cargo test --test run vanished -- --nocapture --test-threads 1
+
+# The profile optimises the model; what it calls is decided once and remembered.
+test-model:
+	cargo test -p model --tests -- --nocapture --test-threads 1
+
+# Each cluster up to ten million states, 150 million in all; 4 GB and about half an hour.
+model-deep:
+	nice cargo run -q -p model -- deep
 
 test-api:
 	cargo test -p testcluster --test api

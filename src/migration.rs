@@ -127,6 +127,9 @@ pub struct MigrationGateStatus {
     /// Workloads that an edit moved to another group; this record elects for them no more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub departed: Vec<Departed>,
+    /// The UIDs of the workloads that this record, and no other, elects for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
     /// `Migrated` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]

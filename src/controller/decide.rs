@@ -7,6 +7,8 @@
 //! Two things make a late or repeated writer harmless: a status write names the record's resourceVersion, and a
 //! signal or mark names the pod's. A pass needs neither, because success is never undone.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::contract::Run;
@@ -16,6 +18,9 @@ use super::evidence::{self, Evidence, NodeDeletion, Question};
 use super::record;
 use super::snapshot::{Asked, Guards, Pod, Record, RecordView, Snapshot, Unreadable, Workload};
 use super::standing::{self, Stall, Standing};
+
+/// How soon a group is looked at again that waits for an attempt of another.
+const ELDER_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -164,7 +169,7 @@ struct Group<'a> {
     decision: Decision,
 }
 
-impl Group<'_> {
+impl<'a> Group<'a> {
     fn decide(mut self) -> Decision {
         let mut next = self.status.clone();
         let mut stall = self.take_notice(&mut next);
@@ -206,10 +211,19 @@ impl Group<'_> {
             };
             !self.snapshot.workloads.iter().any(|workload| back(&workload))
         });
-        for elder in &self.snapshot.elders {
+        next.members.retain(|member| self.record.is_owned_by(member));
+        for elder in self.live_elders().unwrap_or(&self.snapshot.elders) {
             let Some(status) = &elder.status else { continue };
-            if self.snapshot.workloads.iter().any(|workload| has_departed(status, workload)) {
+            if self.snapshot.workloads.iter().any(|workload| has_departed(status, &workload.uid)) {
                 status.succeeded.iter().for_each(|fingerprint| record::add_success(next, fingerprint));
+            }
+        }
+        // A success that was reported after its attempt was given up is one all the same.
+        for pod in &self.snapshot.pods {
+            let active = self.status.active.as_ref().filter(|active| active.pod_uid == pod.uid);
+            let late = |attempt| attempt <= self.status.last_attempt && active.is_none_or(|a| attempt < a.attempt);
+            if pod.successes().any(late) {
+                record::add_success(next, &pod.fingerprint);
             }
         }
         self.adopt_stranger(next)
@@ -313,8 +327,24 @@ impl Group<'_> {
         if self.record.deleting || self.snapshot.pods.iter().any(|pod| pod.running_attempt().is_some()) {
             return Election::None;
         }
-        let mut election = Election::None;
-        let mut best: Option<&Pod> = None;
+        let (election, mut candidates) = self.candidates(next);
+        if candidates.is_empty() {
+            return election;
+        }
+        if !self.record.is_protected() {
+            self.decision.actions.push(Action::Protect(self.record.at()));
+            return election;
+        }
+        candidates.retain(|(workload, _)| self.is_member(workload, next));
+        let Some((_, pod)) = candidates.into_iter().min_by_key(|(_, pod)| self.rank(pod)) else { return election };
+        let node = pod.node.as_ref().and_then(|name| self.snapshot.nodes.get(name));
+        record::elect(next, pod, node.map(|node| node.uid.clone()), self.now);
+        Election::Held
+    }
+
+    /// The pods that could run a current migration now, each with the workload that asks for it.
+    fn candidates(&mut self, next: &MigrationGateStatus) -> (Election, Vec<(&'a Workload, &'a Pod)>) {
+        let (mut election, mut candidates) = (Election::None, Vec::new());
         let snapshot = self.snapshot;
         for workload in snapshot.workloads.iter().filter(|workload| !workload.deleting) {
             match standing::standing(workload, next) {
@@ -326,47 +356,81 @@ impl Group<'_> {
                 Standing::Ready | Standing::BackingOff(_) => election = Election::Awaited,
                 _ => continue,
             }
-            if next.departed.iter().any(|departed| departed.workload_uid == workload.uid) || !self.arrived(workload) {
+            if has_departed(next, &workload.uid) {
                 continue;
             }
             let head_start = standing::head_start(next.migration(&workload.fingerprint));
             let pods = snapshot.pods.iter().filter(|pod| pod.fingerprint == workload.fingerprint);
-            let (able, early): (Vec<&Pod>, Vec<&Pod>) = pods
-                .filter(|pod| self.can_run(pod))
-                .partition(|pod| pod.agent_since.checked_add(head_start).is_ok_and(|from| from <= self.now));
-            for pod in early {
-                self.look_again(pod.agent_since.checked_add(head_start).ok());
+            for pod in pods.filter(|pod| self.can_run(pod)).collect::<Vec<_>>() {
+                match pod.agent_since.checked_add(head_start) {
+                    Ok(from) if from <= self.now => candidates.push((workload, pod)),
+                    from => self.look_again(from.ok()),
+                }
             }
-            best = best.into_iter().chain(able).min_by_key(|pod| self.rank(pod));
         }
-        let Some(pod) = best else { return election };
-        if !self.record.is_protected() {
-            self.decision.actions.push(Action::Protect(self.record.at()));
-            return election;
-        }
-        let node = pod.node.as_ref().and_then(|name| self.snapshot.nodes.get(name));
-        record::elect(next, pod, node.map(|node| node.uid.clone()), self.now);
-        Election::Held
+        (election, candidates)
     }
 
-    /// A workload that came from another group waits until that one's record knows, and has no attempt active.
-    fn arrived(&mut self, workload: &Workload) -> bool {
-        let mut arrived = true;
+    /// A workload may have come from another group. So before the first election for it every other record that it
+    /// owns must say that it left, and have no attempt active.
+    ///
+    /// The watch is too late to say which records those are: another leader may just have made one, believing that the
+    /// workload is still there. They are listed live, after this record had the workload among its owners. The other
+    /// leader does the same; whoever lists last sees both records, and a compare-and-swap on the other's decides.
+    fn is_member(&mut self, workload: &Workload, next: &mut MigrationGateStatus) -> bool {
+        if next.members.contains(&workload.uid) {
+            return true;
+        }
         let snapshot = self.snapshot;
-        for elder in snapshot.elders.iter().filter(|elder| elder.is_owned_by(&workload.uid)) {
-            let Some(status) = &elder.status else {
-                arrived = false;
-                continue;
-            };
-            if !has_departed(status, workload) {
-                let mut status = status.clone();
-                record::depart(&mut status, workload);
-                self.decision.actions.push(Action::WriteStatus(elder.at(), Box::new(status)));
-                arrived = false;
+        if !self.has_arrived(workload, &snapshot.elders) {
+            return false;
+        }
+        let Some(elders) = self.live_elders() else {
+            if !self.decision.actions.contains(&Action::Look(Question::Elders)) {
+                self.decision.actions.push(Action::Look(Question::Elders));
             }
-            arrived &= status_is_idle(status);
+            return false;
+        };
+        let arrived = self.has_arrived(workload, elders);
+        if arrived {
+            record::arrive(next, workload);
         }
         arrived
+    }
+
+    fn has_arrived(&mut self, workload: &Workload, elders: &[Record]) -> bool {
+        let mut arrived = true;
+        for elder in elders {
+            for owner in elder.owners.iter().filter(|owner| owner.precedes(workload)) {
+                let Some(status) = &elder.status else {
+                    arrived = false;
+                    continue;
+                };
+                if !has_departed(status, &owner.uid) {
+                    // A workload of the same name that was before this one never comes back.
+                    let generation = if owner.uid == workload.uid { workload.generation } else { i64::MAX };
+                    let mut status = status.clone();
+                    record::depart(&mut status, &owner.uid, generation);
+                    let action = Action::WriteStatus(elder.at(), Box::new(status));
+                    if !self.decision.actions.contains(&action) {
+                        self.decision.actions.push(action);
+                    }
+                    arrived = false;
+                }
+                if status.active.is_some() {
+                    arrived = false;
+                    // Nothing else wakes this group for a workload that is gone.
+                    self.look_again(self.now.checked_add(ELDER_AGAIN).ok());
+                }
+            }
+        }
+        arrived
+    }
+
+    /// The namespace's other records, if they were listed for the very version that is decided on here.
+    fn live_elders(&self) -> Option<&'a [Record]> {
+        let live = &self.snapshot.live;
+        live.elders.as_deref().filter(|_| live.asked == Some(Asked::beside(self.record)))
     }
 
     fn can_run(&self, pod: &Pod) -> bool {
@@ -403,12 +467,8 @@ enum Election {
     Held,
 }
 
-fn has_departed(status: &MigrationGateStatus, workload: &Workload) -> bool {
-    status.departed.iter().any(|departed| departed.workload_uid == workload.uid)
-}
-
-fn status_is_idle(status: &MigrationGateStatus) -> bool {
-    status.active.is_none()
+fn has_departed(status: &MigrationGateStatus, workload_uid: &str) -> bool {
+    status.departed.iter().any(|departed| departed.workload_uid == workload_uid)
 }
 
 /// The number of waiting pods is written along with other things, never for its own sake.

@@ -63,6 +63,8 @@ pub enum Question {
     RunnerAndNode,
     /// Every pod of the group.
     Pods,
+    /// The namespace's other records.
+    Elders,
 }
 
 /// Weighs what is known about the active attempt.
@@ -83,7 +85,7 @@ pub fn weigh(active: &Active, snapshot: &Snapshot, trust: NodeDeletion) -> Evide
 
 /// The answers about this very attempt. Those about another, which was active when the question was asked, say nothing.
 fn answers<'a>(active: &Active, snapshot: &'a Snapshot) -> &'a Live {
-    const NONE: &Live = &Live { asked: None, runner: None, node: None, pods: None };
+    const NONE: &Live = &Live { asked: None, runner: None, node: None, pods: None, elders: None };
     if snapshot.live.asked == Some(Asked::about(active)) { &snapshot.live } else { NONE }
 }
 
@@ -105,6 +107,10 @@ impl Case<'_> {
                 tail: exit.tail.clone(),
                 basis: None,
             });
+        }
+        if pod.report(active.attempt).is_some() && pod.denies(active.attempt) {
+            // It was started, and the agent that was started after it has no journal of that, but won't start it.
+            return ended(classify(Outcome::Interrupted, pod), "the container ended while the command ran");
         }
         // Only a fence writes the mark of an attempt that is still active.
         if pod.settled_attempt().is_some_and(|attempt| attempt >= active.attempt) {

@@ -47,6 +47,27 @@ fn a_verdict_on_another_attempt_or_pod_says_nothing() {
 }
 
 #[test]
+fn an_agent_without_a_journal_is_believed_less_than_the_one_before_it() {
+    let denied = |before: Exit| Pod { agent_before: Some(before), ..exited(verdict("a", 3, Outcome::NotStarted)) };
+    let succeeded = weighed(vec![denied(verdict("a", 3, Outcome::Succeeded))], |_| {});
+    assert_eq!(outcome(&succeeded), Some(AttemptOutcome::Succeeded));
+    let repeated = Pod {
+        agent_before: Some(verdict("a", 3, Outcome::Succeeded)),
+        ..exited(verdict("a", 3, Outcome::Interrupted))
+    };
+    assert_eq!(outcome(&weighed(vec![repeated], |_| {})), Some(AttemptOutcome::Succeeded), "its outcome wasn't synced");
+    let trace = Report::Trace(Trace { attempt: 3, pod_uid: uid("a"), started: 1 });
+    let trace = || denied(Exit { report: Some(trace.clone()), ..silence() });
+    assert_eq!(outcome(&weighed(vec![trace()], |_| {})), Some(AttemptOutcome::Failed), "it was started");
+    let going = Pod { deleting: true, ..trace() };
+    assert_eq!(outcome(&weighed(vec![going], |_| {})), Some(AttemptOutcome::Interrupted));
+    let earlier = weighed(vec![denied(verdict("a", 2, Outcome::Succeeded))], |_| {});
+    assert_eq!(outcome(&earlier), Some(AttemptOutcome::NotStarted), "what was said of another attempt says nothing");
+    let alone = Pod { agent_before: trace().agent_before, ..runner("a", 3) };
+    assert_eq!(weighed(vec![alone], |_| {}), Evidence::Runs(None), "a trace alone proves no end");
+}
+
+#[test]
 fn interrupted_in_a_pod_that_lives_is_a_crash_and_in_one_that_goes_a_disruption() {
     let crashed = exited(verdict("a", 3, Outcome::Interrupted));
     assert_eq!(outcome(&weighed(vec![crashed.clone()], |_| {})), Some(AttemptOutcome::Failed));
@@ -126,13 +147,18 @@ fn live_node(node: Node, silent_for: std::time::Duration) -> Option<Found<LiveNo
 fn a_deleted_node_is_asked_for_and_fenced_off_before_it_counts() {
     let no_node = |snapshot: &mut Snapshot| snapshot.nodes.clear();
     assert_eq!(weighed(vec![runner("a", 3)], no_node), Evidence::Ask(Question::RunnerAndNode));
-    let live =
-        Live { asked: asked("a", 3), runner: Some(Found::Here(runner("a", 3))), node: Some(Found::Gone), pods: None };
+    let live = Live {
+        asked: asked("a", 3),
+        runner: Some(Found::Here(runner("a", 3))),
+        node: Some(Found::Gone),
+        ..Live::default()
+    };
     let gone = |snapshot: &mut Snapshot| snapshot.live = live.clone();
     assert!(matches!(weighed(vec![runner("a", 3)], gone), Evidence::Fence(_)));
     assert_eq!(outcome(&weighed(vec![marked("a", 3)], |_| {})), Some(AttemptOutcome::Interrupted), "the fence stands");
     let both = |snapshot: &mut Snapshot| {
-        snapshot.live = Live { asked: asked("a", 3), runner: Some(Found::Gone), node: Some(Found::Gone), pods: None };
+        snapshot.live =
+            Live { asked: asked("a", 3), runner: Some(Found::Gone), node: Some(Found::Gone), ..Live::default() };
     };
     assert_eq!(outcome(&weighed(vec![], both)), Some(AttemptOutcome::Interrupted), "nothing is left to fence off");
 }
@@ -145,7 +171,7 @@ fn the_live_node_counts_and_the_cached_one_only_asks() {
             asked: asked("a", 3),
             runner: Some(Found::Here(runner("a", 3))),
             node: live_node(node(), LONG),
-            pods: None,
+            ..Live::default()
         };
     };
     assert_eq!(weighed(vec![runner("a", 3)], still_there), Evidence::Runs(None));
@@ -163,7 +189,7 @@ fn another_node_under_the_name_is_a_deleted_node() {
             asked: asked("a", 3),
             runner: Some(Found::Here(runner("a", 3))),
             node: live_node(other.clone(), LONG),
-            pods: None,
+            ..Live::default()
         };
     };
     assert!(matches!(weighed(vec![runner("a", 3)], live), Evidence::Fence(_)));
@@ -179,8 +205,12 @@ fn a_deleted_node_proves_nothing_where_the_installation_says_so() {
     let mut snapshot = group(running("a", 3), vec![runner("a", 3)]);
     snapshot.nodes.clear();
     assert_eq!(weigh(&active("a", 3), &snapshot, NodeDeletion::Ignored), Evidence::Runs(None));
-    snapshot.live =
-        Live { asked: asked("a", 3), runner: Some(Found::Here(runner("a", 3))), node: Some(Found::Gone), pods: None };
+    snapshot.live = Live {
+        asked: asked("a", 3),
+        runner: Some(Found::Here(runner("a", 3))),
+        node: Some(Found::Gone),
+        ..Live::default()
+    };
     assert_eq!(weigh(&active("a", 3), &snapshot, NodeDeletion::Ignored), Evidence::Runs(None));
 }
 
@@ -193,7 +223,7 @@ fn out_of_service_counts_with_not_ready_and_forty_seconds_of_silence_only() {
                 asked: asked("a", 3),
                 runner: Some(Found::Here(runner("a", 3))),
                 node: live_node(node, silent_for),
-                pods: None,
+                ..Live::default()
             };
         })
     };
@@ -236,7 +266,8 @@ fn a_verdict_goes_before_every_other_evidence() {
 fn an_answer_about_another_attempt_says_nothing_of_this_one() {
     // Another leader ended attempt 2 and elected this one while the answer was on its way.
     let late = |snapshot: &mut Snapshot| {
-        snapshot.live = Live { asked: asked("b", 2), runner: Some(Found::Gone), node: Some(Found::Gone), pods: None };
+        snapshot.live =
+            Live { asked: asked("b", 2), runner: Some(Found::Gone), node: Some(Found::Gone), ..Live::default() };
     };
     assert_eq!(weighed(vec![runner("a", 3)], late), Evidence::Runs(None));
     assert_eq!(weighed(vec![], late), Evidence::Ask(Question::Runner));

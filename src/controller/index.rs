@@ -258,7 +258,7 @@ impl Index {
         neighbours
             .filter(|(other, _)| ***other != *key)
             .filter_map(|(_, entry)| entry.record.as_ref())
-            .filter(|record| workloads.iter().any(|workload| record.is_owned_by(&workload.uid)))
+            .filter(|record| record.owners.iter().any(|owner| workloads.iter().any(|w| owner.precedes(w))))
             .cloned()
             .collect()
     }

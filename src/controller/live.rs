@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::ListParams;
+use kube::core::DeserializeGuard;
 use kube::{Api, Client};
 
 use crate::contract::label;
-use crate::migration::Active;
+use crate::migration::{Active, MigrationGate, MigrationGateSpec};
 
 use super::evidence::Question;
-use super::objects::{GroupKey, NodeObject, PodObject};
+use super::objects::{GroupKey, NodeObject, PodObject, record_facts};
 use super::snapshot::{Asked, Found, Live, LiveNode, Pod, Record};
 use super::watch::Cache;
 
@@ -65,6 +66,9 @@ impl Reader {
         if question == Question::Pods {
             live.asked = record.map(|record| Asked::Pods(record.uid.clone()));
             live.pods = Some(self.pods(key).await?);
+        } else if question == Question::Elders {
+            live.asked = record.map(Asked::beside);
+            live.elders = Some(self.elders(key).await?);
         } else if let Some(active) = active {
             live.asked = Some(Asked::about(active));
             // The pod is read last: what it says is at least as new as what the node says.
@@ -80,6 +84,28 @@ impl Reader {
         let pods: Api<PodObject> = Api::namespaced(self.client.clone(), &key.namespace);
         let listed = pods.list(&ListParams::default().labels(&format!("{}={}", label::GATE, key.name))).await?;
         Ok(listed.items.iter().filter_map(PodObject::facts).map(|(_, pod)| pod).collect())
+    }
+
+    /// The namespace's other records. One that can't be read is one of which nobody knows who runs.
+    async fn elders(&self, key: &GroupKey) -> Result<Vec<Record>, kube::Error> {
+        let records: Api<DeserializeGuard<MigrationGate>> = Api::namespaced(self.client.clone(), &key.namespace);
+        let listed = records.list(&ListParams::default()).await?.items.into_iter().filter_map(|guarded| {
+            let readable = guarded.0.is_ok();
+            let gate = guarded.0.unwrap_or_else(|invalid| MigrationGate {
+                metadata: invalid.metadata,
+                spec: MigrationGateSpec::default(),
+                status: None,
+            });
+            record_facts(&gate).map(|(other, record)| (other, record, readable))
+        });
+        let mut elders = Vec::new();
+        for (other, record, readable) in listed.filter(|(other, ..)| other != key) {
+            if readable {
+                self.cache.update(|index| index.put_record(other, record.clone()));
+            }
+            elders.push(record);
+        }
+        Ok(elders)
     }
 
     async fn runner(&self, key: &GroupKey, active: &Active) -> Result<Found<Pod>, kube::Error> {

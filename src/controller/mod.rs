@@ -27,6 +27,8 @@ mod decide_rules;
 #[cfg(test)]
 mod evidence_rules;
 #[cfg(test)]
+mod record_rules;
+#[cfg(test)]
 mod testing;
 
 use std::sync::Arc;

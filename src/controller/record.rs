@@ -201,9 +201,17 @@ pub fn overrides_are_taken(status: &MigrationGateStatus, orders: &[Override]) ->
 }
 
 /// Notes that a workload is elsewhere as of this generation of it.
-pub fn depart(status: &mut MigrationGateStatus, workload: &Workload) {
-    status.departed.retain(|departed| departed.workload_uid != workload.uid);
-    status.departed.push(Departed { workload_uid: workload.uid.clone(), generation: workload.generation });
+pub fn depart(status: &mut MigrationGateStatus, workload_uid: &str, generation: i64) {
+    status.members.retain(|member| member != workload_uid);
+    status.departed.retain(|departed| departed.workload_uid != workload_uid);
+    status.departed.push(Departed { workload_uid: workload_uid.to_owned(), generation });
+}
+
+/// Notes that this record, and no other, elects for a workload.
+pub fn arrive(status: &mut MigrationGateStatus, workload: &Workload) {
+    if !status.members.contains(&workload.uid) {
+        status.members.push(workload.uid.clone());
+    }
 }
 
 /// Keeps the status within its bounds. What opens gates goes last: it is never dropped for anything else.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::contract::{RECORD_FINALIZER, Report, Signal, annotation};
+use crate::contract::{Outcome, RECORD_FINALIZER, Report, Signal, annotation};
 use crate::migration::{Active, MigrationGateStatus, Override};
 use crate::settings::Policy;
 
@@ -30,7 +30,7 @@ pub struct Snapshot {
     pub pods: Pods,
     /// The nodes that the pods and the active attempt are on, by name. One that is missing here has no Node object.
     pub nodes: BTreeMap<String, Node>,
-    /// Other records that a workload of this group belonged to.
+    /// Other records that a workload of this group belonged to, as far as the watch has brought them.
     pub elders: Vec<Record>,
     /// What was asked for in the last round, fresh from the API server.
     pub live: Live,
@@ -246,7 +246,7 @@ pub struct Node {
 }
 
 /// Answers to [`Action::Look`](super::decide::Action::Look), read from the API server after the question was asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
     /// What was asked about. A watch may have brought another attempt, or another record, before the answer came.
     pub asked: Option<Asked>,
@@ -256,6 +256,8 @@ pub struct Live {
     pub node: Option<Found<LiveNode>>,
     /// All pods of the group.
     pub pods: Option<Vec<Pod>>,
+    /// All other records of the namespace.
+    pub elders: Option<Vec<Record>>,
 }
 
 /// What a question was about.
@@ -265,12 +267,19 @@ pub enum Asked {
     Runner(u32, String),
     /// The pods of the record with this UID.
     Pods(String),
+    /// The records beside the one with this UID, when it had this version.
+    Elders(String, String),
 }
 
 impl Asked {
     /// The question about an attempt.
     pub fn about(active: &Active) -> Asked {
         Asked::Runner(active.attempt, active.pod_uid.clone())
+    }
+
+    /// The question about the records beside this one.
+    pub fn beside(record: &Record) -> Asked {
+        Asked::Elders(record.uid.clone(), record.resource_version.clone())
     }
 }
 
@@ -322,6 +331,26 @@ impl Record {
     }
 }
 
+impl Owner {
+    /// It is this workload, or one of the same name before it, whose pods may outlive it.
+    pub fn precedes(&self, workload: &Workload) -> bool {
+        let now = Owner::of(workload);
+        self.uid == now.uid || (self.kind == now.kind && self.name == now.name)
+    }
+}
+
+/// How little a report says of an attempt's end.
+fn ignorance(report: &Report) -> u8 {
+    match report {
+        Report::Verdict(verdict) => match verdict.outcome {
+            Outcome::Succeeded | Outcome::Failed | Outcome::TimedOut => 0,
+            Outcome::Interrupted => 1,
+            Outcome::NotStarted => 3,
+        },
+        Report::Trace(_) => 2,
+    }
+}
+
 impl Pod {
     /// It is neither being deleted nor ended.
     pub fn is_alive(&self) -> bool {
@@ -354,15 +383,39 @@ impl Pod {
         }
     }
 
-    /// What its agent said of this attempt, newest container first, with the last lines of its output.
+    /// What its agent said of this attempt, with the last lines of its output: of its newest container and the one
+    /// before it, the one that knew more.
+    ///
+    /// An agent that was started again says what its journal says. Where the journal was lost or took no outcome, that is
+    /// less than what the container before it said: `notStarted`, or `interrupted`, of an attempt that came to its end.
     pub fn report(&self, attempt: u32) -> Option<(&Report, &Exit)> {
+        self.reports(attempt).min_by_key(|(report, _)| ignorance(report))
+    }
+
+    /// Its newest agent says that it never started this attempt, and won't.
+    pub fn denies(&self, attempt: u32) -> bool {
+        self.reports(attempt)
+            .any(|(report, _)| matches!(report, Report::Verdict(verdict) if verdict.outcome == Outcome::NotStarted))
+    }
+
+    /// The attempts that it says to have succeeded.
+    pub fn successes(&self) -> impl Iterator<Item = u32> {
+        self.all_reports().filter_map(|(report, _)| match report {
+            Report::Verdict(verdict) if verdict.outcome == Outcome::Succeeded => Some(verdict.attempt),
+            _ => None,
+        })
+    }
+
+    fn reports(&self, attempt: u32) -> impl Iterator<Item = (&Report, &Exit)> {
+        self.all_reports().filter(move |(report, _)| report.attempt() == attempt)
+    }
+
+    fn all_reports(&self) -> impl Iterator<Item = (&Report, &Exit)> {
         let now = match &self.agent {
             AgentState::Exited(exit) => Some(exit),
             _ => None,
         };
-        now.into_iter().chain(&self.agent_before).find_map(|exit| {
-            let report = exit.report.as_ref()?;
-            (report.attempt() == attempt && report.pod_uid() == self.uid).then_some((report, exit))
-        })
+        let exits = now.into_iter().chain(&self.agent_before);
+        exits.filter_map(|exit| Some((exit.report.as_ref()?, exit))).filter(|(report, _)| report.pod_uid() == self.uid)
     }
 }

@@ -115,8 +115,9 @@ pub(super) fn owner(name: &str) -> Owner {
     Owner::of(&workload(name))
 }
 
-/// A record that is at rest, protected, and owned by the workload `shop`.
+/// A record that is at rest, protected, owned by the workload `shop`, and sure of it.
 pub(super) fn record(status: MigrationGateStatus) -> Record {
+    let status = MigrationGateStatus { members: vec![uid("shop")], ..status };
     Record {
         name: "shop.deployment".to_owned(),
         uid: "uid-of-record".to_owned(),

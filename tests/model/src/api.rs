@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::intern::Id;
 use crate::mutants::Mutant;
 use crate::view;
-use crate::world::{Asked, Broken, Live, Pod, Record, Signal, Slot, State, Todo};
+use crate::world::{Asked, Broken, GROUPS, Live, Pod, Record, Signal, Slot, State, Todo};
 
 /// How a write went.
 enum Answer {
@@ -15,47 +15,55 @@ enum Answer {
     Failed,
 }
 
-/// Delivers the first thing that a controller has to do. `silent` is whether a Lease was silent for long enough.
-pub fn deliver(config: &Config, state: &mut State, who: usize, silent: bool) {
-    let todo = state.controllers[who].todo.get();
+/// Delivers the first thing that a controller has to do for a group. `silent` is whether a Lease was silent for long
+/// enough.
+pub fn deliver(config: &Config, state: &mut State, who: usize, group: usize, silent: bool) {
+    let todo = state.controllers[who].todo[group].get();
     let Some((first, rest)) = todo.split_first() else { return };
     let mut rest = rest.to_vec();
-    if let Answer::Failed = carry_out(config, state, who, *first, silent) {
+    if let Answer::Failed = carry_out(config, state, who, group, *first, silent) {
         // The other writes of the decision are made all the same; its questions are not asked.
-        rest.retain(|todo| !matches!(todo, Todo::AskNode { .. } | Todo::AskRunner { .. } | Todo::AskPods { .. }));
-        state.controllers[who].live = Id::of(Live::default());
+        rest.retain(|todo| !todo.is_question());
+        state.controllers[who].live[group] = Id::of(Live::default());
     }
-    state.controllers[who].todo = Id::of(rest);
+    state.controllers[who].todo[group] = Id::of(rest);
 }
 
-fn carry_out(config: &Config, state: &mut State, who: usize, todo: Todo, silent: bool) -> Answer {
+fn carry_out(config: &Config, state: &mut State, who: usize, group: usize, todo: Todo, silent: bool) -> Answer {
     match todo {
         Todo::Create { owners } => {
-            if state.record.get().is_some() {
+            if state.records[group].get().is_some() {
                 return Answer::Failed;
             }
-            let incarnation = state.ghost.lost;
-            let made =
-                Record { incarnation, deleting: false, protected: false, owners, orders: Vec::new(), status: None };
-            set_record(state, who, Some(made))
+            let (group, incarnation) = (small(group), state.ghost.lost);
+            let made = Record {
+                group,
+                incarnation,
+                deleting: false,
+                protected: false,
+                owners,
+                orders: Vec::new(),
+                status: None,
+            };
+            set_record(state, who, group, Some(made))
         }
-        Todo::Own { at, owners } => change_record(state, who, at, |record| record.owners |= owners),
+        Todo::Own { at, owners } => change_record(state, who, group, at, |record| record.owners |= owners),
         Todo::Protect { at } => {
             // A finalizer can't be added to what is being deleted.
             if at.get().as_ref().is_some_and(|record| record.deleting) {
                 return Answer::Failed;
             }
-            change_record(state, who, at, |record| record.protected = true)
+            change_record(state, who, group, at, |record| record.protected = true)
         }
-        Todo::Release { at } => change_record(state, who, at, |record| record.protected = false),
+        Todo::Release { at } => change_record(state, who, group, at, |record| record.protected = false),
         Todo::Delete { at } => {
-            if at != state.record {
+            if at != state.records[group] {
                 return Answer::Failed;
             }
-            delete_record(config, state);
+            delete_record(config, state, group);
             Answer::Done
         }
-        Todo::Write { at, status } => write_status(config, state, who, at, status.get()),
+        Todo::Write { group, at, status } => write_status(config, state, who, group.into(), at, status.get()),
         Todo::Signal { slot, at, attempt } => {
             let index = usize::from(slot);
             let Some(pod) = find(state, who, index) else { return Answer::Failed };
@@ -94,36 +102,48 @@ fn carry_out(config: &Config, state: &mut State, who: usize, todo: Todo, silent:
                 Some(Mutant::NodeFromCache) => state.controllers[who].nodes.get()[index],
                 _ => state.nodes[index].object,
             };
-            learn(state, who, asked, |live| live.node = Some((object, silent)))
+            learn(state, who, group, asked, |live| live.node = Some((object, silent)))
         }
         Todo::AskRunner { asked, slot } => {
             let found = state.pods[usize::from(slot)];
             state.controllers[who].pods[usize::from(slot)] = found;
-            learn(state, who, asked, |live| live.runner = Some((slot, found)))
+            learn(state, who, group, asked, |live| live.runner = Some((slot, found)))
         }
         Todo::AskPods { asked } => {
-            let found = state.pods;
-            learn(state, who, asked, |live| live.pods = Some(found))
+            let found = match config.mutant {
+                Some(Mutant::RebuiltFromCache) => state.controllers[who].pods,
+                _ => state.pods,
+            };
+            learn(state, who, group, asked, |live| live.pods = Some(found))
+        }
+        Todo::AskElders { asked } => {
+            let other = GROUPS - 1 - group;
+            let found = match config.mutant {
+                Some(Mutant::EldersFromCache) => state.controllers[who].records[other],
+                _ => state.records[other],
+            };
+            state.controllers[who].records[other] = found;
+            learn(state, who, group, asked, |live| live.elder = Some(found))
         }
     }
 }
 
 /// A record is deleted, by whomever: at once, or when our finalizer is off it.
-pub fn delete_record(config: &Config, state: &mut State) {
-    let Some(record) = state.record.get().clone() else { return };
+pub fn delete_record(config: &Config, state: &mut State, group: usize) {
+    let Some(record) = state.records[group].get().clone() else { return };
     if record.protected && config.mutant != Some(Mutant::RecordUnprotected) {
-        state.record = Id::of(Some(Record { deleting: true, ..record }));
+        state.records[group] = Id::of(Some(Record { deleting: true, ..record }));
     } else {
-        state.record = Id::of(None);
+        state.records[group] = Id::of(None);
         state.ghost.lost += 1;
     }
 }
 
-fn learn(state: &mut State, who: usize, asked: Asked, change: impl FnOnce(&mut Live)) -> Answer {
-    let mut live = *state.controllers[who].live.get();
+fn learn(state: &mut State, who: usize, group: usize, asked: Asked, change: impl FnOnce(&mut Live)) -> Answer {
+    let mut live = *state.controllers[who].live[group].get();
     live.asked = Some(asked);
     change(&mut live);
-    state.controllers[who].live = Id::of(live);
+    state.controllers[who].live[group] = Id::of(live);
     Answer::Done
 }
 
@@ -150,21 +170,28 @@ fn open_gate(state: &mut State, pod: &mut Pod) {
     pod.gate = true;
 }
 
-fn change_record(state: &mut State, who: usize, at: Id<Option<Record>>, change: impl FnOnce(&mut Record)) -> Answer {
-    match state.record.get().clone() {
-        Some(mut record) if at == state.record => {
+fn change_record(
+    state: &mut State,
+    who: usize,
+    group: usize,
+    at: Id<Option<Record>>,
+    change: impl FnOnce(&mut Record),
+) -> Answer {
+    match state.records[group].get().clone() {
+        Some(mut record) if at == state.records[group] => {
             change(&mut record);
-            set_record(state, who, Some(record))
+            set_record(state, who, record.group, Some(record))
         }
         _ => Answer::Failed,
     }
 }
 
-fn set_record(state: &mut State, who: usize, record: Option<Record>) -> Answer {
+fn set_record(state: &mut State, who: usize, group: u8, record: Option<Record>) -> Answer {
+    let group = usize::from(group);
     let gone = record.as_ref().is_some_and(|record| record.deleting && !record.protected);
-    state.record = Id::of(if gone { None } else { record.clone() });
+    state.records[group] = Id::of(if gone { None } else { record.clone() });
     state.ghost.lost += u8::from(gone);
-    state.controllers[who].record = Id::of(record);
+    state.controllers[who].records[group] = Id::of(record);
     Answer::Done
 }
 
@@ -172,11 +199,12 @@ fn write_status(
     config: &Config,
     state: &mut State,
     who: usize,
+    group: usize,
     at: Id<Option<Record>>,
     status: &'static MigrationGateStatus,
 ) -> Answer {
-    let Some(current) = state.record.get().clone() else { return Answer::Failed };
-    let swapped = at == state.record;
+    let Some(current) = state.records[group].get().clone() else { return Answer::Failed };
+    let swapped = at == state.records[group];
     let merged = match config.mutant {
         Some(Mutant::SwapOnMigration) if !swapped => Mutant::merged(&current, at, status),
         _ => None,
@@ -192,5 +220,9 @@ fn write_status(
             state.ghost.blame(Broken::UnsoundGate);
         }
     }
-    set_record(state, who, Some(Record { status: Some(status), ..current }))
+    set_record(state, who, current.group, Some(Record { status: Some(status), ..current }))
+}
+
+fn small(number: usize) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use migration_gate::migration::MigrationGateStatus;
 use stateright::{Model, Property};
 
 use crate::config::Config;
 use crate::step::Step;
 use crate::view::Decisions;
-use crate::world::{Broken, State};
+use crate::world::{Broken, GROUPS, State};
 
 /// A configuration with the decisions made in it so far.
 #[derive(Clone, Debug)]
@@ -20,19 +21,21 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster in which the group's record was made, and every agent waits for its signal.
+    /// A cluster in which the group's record was made, and every agent waits for its signal; or, if the configuration
+    /// says so, one in which nothing has happened yet.
     pub fn new(config: Config) -> Cluster {
         let decisions = Arc::default();
         let start = config.beginning();
         let mut cluster = Cluster { config, decisions, start };
-        cluster.start = cluster.warm(start);
+        if !cluster.config.cold {
+            cluster.start = cluster.warm(start);
+        }
         cluster
     }
 
-    /// A cluster in which nothing has happened yet.
-    pub fn cold(config: Config) -> Cluster {
-        let start = config.beginning();
-        Cluster { config, decisions: Arc::default(), start }
+    /// The same for walks, in which each controller has a life of its own.
+    pub fn to_walk(config: Config) -> Cluster {
+        Cluster::new(Config { distinct: true, ..config })
     }
 
     /// The state in which it begins.
@@ -42,7 +45,7 @@ impl Cluster {
 
     /// The first controller makes the record while no agent runs; then the agents start, and everybody is up to date.
     fn warm(&self, mut state: State) -> State {
-        let prepares = |step: &Step| matches!(step, Step::See(..) | Step::Decide(0) | Step::Deliver(0, _));
+        let prepares = |step: &Step| matches!(step, Step::See(..) | Step::Decide(0, _) | Step::Deliver(0, ..));
         let starts = |step: &Step| matches!(step, Step::Start(_) | Step::Act(_) | Step::Publish(_) | Step::See(..));
         self.run(&mut state, &prepares);
         self.run(&mut state, &starts);
@@ -81,8 +84,8 @@ impl Model for Cluster {
     }
 
     fn within_boundary(&self, state: &State) -> bool {
-        let status = state.record.get().as_ref().and_then(|record| record.status.as_ref());
-        status.is_none_or(|status| status.last_attempt <= u32::from(self.config.attempts)) && state.ghost.lost < 3
+        let within = |status: &MigrationGateStatus| status.last_attempt <= u32::from(self.config.attempts);
+        (0..GROUPS).all(|group| state.status(group).is_none_or(within)) && state.ghost.lost < 3
     }
 
     fn properties(&self) -> Vec<Property<Cluster>> {
@@ -90,8 +93,11 @@ impl Model for Cluster {
             state.ghost.broken != Some(broken)
         }
         vec![
-            Property::always("I1 single runner", |_, state: &State| {
-                state.runners() <= 1 && holds(state, Broken::TwoRunners)
+            Property::always("I1 single runner", |cluster: &Cluster, state: &State| {
+                let runners: Vec<usize> = state.runners().collect();
+                let clash = |one: usize, other: usize| one < other && cluster.config.excludes(state, one, other);
+                !runners.iter().any(|one| runners.iter().any(|other| clash(*one, *other)))
+                    && holds(state, Broken::TwoRunners)
             }),
             Property::always("I2 gate soundness", |_, state| holds(state, Broken::UnsoundGate)),
             Property::always("I3 no early start", |_, state| holds(state, Broken::EarlyStart)),

@@ -3,6 +3,7 @@
 use migration_gate::controller::evidence::NodeDeletion;
 
 use crate::mutants::Mutant;
+use crate::world::State;
 
 /// One model.
 #[derive(Clone, Debug)]
@@ -13,18 +14,26 @@ pub struct Config {
     pub replicas: usize,
     /// The workloads of the group: one or two.
     pub workloads: usize,
+    /// Whether the first workload's template moves to another group when it changes, with the same migration.
+    pub moves: bool,
+    /// How often the first workload's template may change.
+    pub revisions: u8,
     /// The controllers that act at once.
     pub controllers: usize,
     /// No attempt beyond this one is explored.
     pub attempts: u8,
     /// Failed attempts before a migration is given up.
     pub backoff_limit: u32,
+    /// Whether it begins before the group's record is made.
+    pub cold: bool,
     /// The faults that may happen, one after another.
     pub faults: u8,
     /// Of these kinds.
     pub kinds: Kinds,
     /// Whether a deleted Node object proves that its processes are dead.
     pub node_deletion: NodeDeletion,
+    /// Whether it matters which controller is which. A search need not try both.
+    pub distinct: bool,
     /// The protocol's deliberate defect, if it has one.
     pub mutant: Option<Mutant>,
 }
@@ -75,6 +84,9 @@ pub enum Fault {
     Rollout,
     /// The record is deleted.
     Lose,
+    /// The record is gone at once, because somebody stripped our finalizer off it. Not while a signal is due: a leader
+    /// that was paused before its signal would write it all the same (docs/design.md, "What is not promised").
+    Vanish,
     /// The command fails.
     Fail,
     /// The command takes longer than it may.
@@ -120,12 +132,16 @@ impl Config {
             pods: vec![PodPlan { workload: 0, node: 0 }, PodPlan { workload: 0, node: 1 }],
             replicas: 2,
             workloads: 1,
+            moves: false,
+            revisions: 1,
             controllers: 1,
             attempts: 3,
             backoff_limit: 2,
+            cold: false,
             faults: 0,
             kinds: Kinds::default(),
             node_deletion: NodeDeletion::Proves,
+            distinct: false,
             mutant: None,
         }
     }
@@ -153,14 +169,51 @@ impl Config {
         self
     }
 
+    /// An edit moves the first workload from its own group to the other one, and perhaps back.
+    pub fn moving(mut self, revisions: u8) -> Config {
+        self.moves = true;
+        self.revisions = revisions;
+        self
+    }
+
+    /// Nothing has happened yet, and nothing is known.
+    pub fn from_nothing(self) -> Config {
+        Config { cold: true, ..self }
+    }
+
+    /// Each workload has one pod at a time.
+    pub fn single(self) -> Config {
+        Config { replicas: self.workloads, ..self }
+    }
+
     /// With a deliberate defect.
     pub fn mutated(self, mutant: Mutant) -> Config {
         Config { mutant: Some(mutant), ..self }
     }
 
+    /// Whether these two pods must never run at once: they are of one group, or of one workload that moved.
+    pub fn excludes(&self, state: &State, one: usize, other: usize) -> bool {
+        let group = |slot: usize| state.locals[slot].get().group;
+        group(one) == group(other) || self.pods[one].workload == self.pods[other].workload
+    }
+
+    /// The groups that there are.
+    pub fn groups(&self) -> usize {
+        if self.moves { 2 } else { 1 }
+    }
+
+    /// The group of a workload's template.
+    pub fn group_of(&self, workload: usize, revision: u8) -> usize {
+        match workload {
+            0 if self.moves => usize::from(revision % 2),
+            _ => 0,
+        }
+    }
+
     /// The migration of a workload's template.
     pub fn fingerprint(&self, workload: usize, revision: u8) -> u8 {
         match workload {
+            0 if self.moves => 0,
             0 => revision,
             other => u8::try_from(other).unwrap_or_default() + 4,
         }

@@ -48,6 +48,9 @@ impl<'a> Site<'a> {
         let mut process = Process { agent, doing: None, waits: Waits::News, asked: false, command: None };
         self.absorb(&mut process, (agent, action));
         self.local.process = Some(process);
+        if self.config.mutant == Some(Mutant::ObeyAtStart) {
+            self.hear(Input::Seen(self.local.news));
+        }
     }
 
     /// The volume shows what the pod's annotations say.
@@ -68,6 +71,8 @@ impl<'a> Site<'a> {
     pub fn empty(&mut self) {
         self.local.journal = JournalView::EMPTY;
         self.local.emptied = true;
+        self.local.forgetful = true;
+        self.lose_sight();
     }
 
     /// The machine starts. Its kubelet knows no pod but from the API server.
@@ -124,6 +129,7 @@ impl<'a> Site<'a> {
                     return;
                 }
                 if disk_full {
+                    self.local.forgetful = true;
                     Input::NotSynced
                 } else {
                     self.journal(attempt, Entry::Ended(ending));
@@ -163,6 +169,7 @@ impl<'a> Site<'a> {
             process.asked = true;
         }
         self.hear(Input::StopRequested);
+        self.lose_sight();
     }
 
     /// The container is killed.
@@ -195,16 +202,21 @@ impl<'a> Site<'a> {
         let Some(before) = self.state.pod(self.slot) else { return };
         self.state.set_pod(self.slot, self.reported(before));
         // A report on an attempt that was settled before comes too late: the evidence for that was something else.
-        let succeeded = |exit: Exit| match (exit.said, before.signal) {
-            (Said::Verdict(attempt, Outcome::Succeeded), Signal::Run(signalled)) => attempt == signalled,
-            _ => false,
-        };
-        let now = match self.local.container {
-            Container::Exited(exit) => Some(exit),
-            _ => None,
-        };
-        if now.into_iter().chain(self.local.before).any(succeeded) {
+        let Signal::Run(signalled) = before.signal else { return };
+        if succeeded(self.local.container, self.local.before).any(|attempt| attempt == signalled) {
             self.state.ghost.reported |= self.bit();
+        }
+        self.lose_sight();
+    }
+
+    /// Where no container is left that said so, and the journal is lost or no agent will read it out any more, nobody can
+    /// know of a success.
+    fn lose_sight(&mut self) {
+        let written = matches!(self.local.message, Said::Verdict(_, Outcome::Succeeded));
+        let known = succeeded(self.local.container, self.local.before).next().is_some();
+        let shown = self.state.pod(self.slot).is_some_and(|pod| succeeded(pod.agent, pod.before).next().is_some());
+        if (self.local.forgetful || self.local.leaving) && !written && !known && !shown {
+            self.state.ghost.reported &= !self.bit();
         }
     }
 
@@ -255,7 +267,8 @@ impl<'a> Site<'a> {
     fn execute(&mut self, process: &mut Process, run: Run) {
         let attempt = small(run.attempt);
         let (slot, bit) = (self.slot, self.bit());
-        if self.state.runners() > 0 {
+        let clash = self.state.runners().any(|other| self.config.excludes(self.state, slot, other));
+        if clash {
             self.state.ghost.blame(Broken::TwoRunners);
         }
         let ghost = &mut self.state.ghost;
@@ -263,12 +276,16 @@ impl<'a> Site<'a> {
             ghost.blame(Broken::RanTwice);
         }
         // A number is given once in the life of a record.
-        let elsewhere =
-            ghost.executed.iter().enumerate().any(|(other, bits)| other != slot && bits & (1 << attempt) != 0);
+        let (locals, group) = (&self.state.locals, self.local.group);
+        let elsewhere = ghost
+            .executed
+            .iter()
+            .enumerate()
+            .any(|(other, bits)| other != slot && locals[other].get().group == group && bits & (1 << attempt) != 0);
         if elsewhere && ghost.lost == 0 {
             ghost.blame(Broken::RanTwice);
         }
-        if ghost.reported & bit != 0 && ghost.lost == 0 && !self.local.emptied {
+        if ghost.reported & bit != 0 && ghost.lost == 0 && !ghost.stripped {
             ghost.blame(Broken::LostSuccess);
         }
         ghost.executed[slot] |= 1 << attempt;
@@ -284,7 +301,7 @@ impl<'a> Site<'a> {
 
     fn is_given_up(&self) -> bool {
         let fingerprint = crate::view::fingerprint(self.local.fingerprint);
-        let status = self.state.record.get().as_ref().and_then(|record| record.status.as_ref());
+        let status = self.state.status(self.local.group.into());
         let migration = status.and_then(|status| status.migration(&fingerprint));
         migration.is_some_and(|migration| migration.failures >= self.config.backoff_limit)
     }
@@ -319,6 +336,18 @@ impl<'a> Site<'a> {
         // A pod's migration never changes, and a pod that is gone ran none but its own.
         1 << self.local.fingerprint
     }
+}
+
+/// The attempts that these containers said to have succeeded.
+fn succeeded(now: Container, before: Option<Exit>) -> impl Iterator<Item = u8> {
+    let now = match now {
+        Container::Exited(exit) => Some(exit),
+        _ => None,
+    };
+    now.into_iter().chain(before).filter_map(|exit| match exit.said {
+        Said::Verdict(attempt, Outcome::Succeeded) => Some(attempt),
+        _ => None,
+    })
 }
 
 /// The signal volume of a pod with these annotations.

@@ -61,9 +61,59 @@ pub enum Mutant {
     JournalAfterExec,
     /// An exit code 0 after a forwarded termination signal is taken for success.
     TrapSucceeds,
+    /// What the watch says of other groups' records is believed when a workload arrives.
+    EldersFromCache,
+    /// A group goes on electing for a workload that left.
+    DepartureIgnored,
+    /// A workload that moved doesn't wait for the attempt of the group that it left.
+    ElderNotAwaited,
+    /// The successes of the group that a workload left are forgotten.
+    SuccessLeftBehind,
+    /// A lost record is rebuilt from what the watch says of its pods.
+    RebuiltFromCache,
+    /// A signalled pod that somebody stripped of its finalizer is taken for dead when it is gone.
+    StrippedIsDead,
+    /// A verdict on one attempt is taken for one on another.
+    ReportMisread,
+    /// Gates are opened before the success is recorded.
+    PassBeforeRecord,
 }
 
 impl Mutant {
+    /// All of them.
+    pub const ALL: &[Mutant] = &[
+        Mutant::SwapOnMigration,
+        Mutant::SignalBeforeRecord,
+        Mutant::SignalWithoutVersion,
+        Mutant::SettleWithoutVersion,
+        Mutant::MarkRemoved,
+        Mutant::NotReadyIsDead,
+        Mutant::TaintAlone,
+        Mutant::LeaseIgnored,
+        Mutant::NodeFromCache,
+        Mutant::RestartableIsDead,
+        Mutant::CollectedIsDead,
+        Mutant::NoFence,
+        Mutant::FinalizerFirst,
+        Mutant::NoSettling,
+        Mutant::ExitZeroSucceeds,
+        Mutant::RecordUnprotected,
+        Mutant::AnswerMisread,
+        Mutant::ObeyAtStart,
+        Mutant::JournalIgnored,
+        Mutant::MessageBeforeJournal,
+        Mutant::JournalAfterExec,
+        Mutant::TrapSucceeds,
+        Mutant::EldersFromCache,
+        Mutant::DepartureIgnored,
+        Mutant::ElderNotAwaited,
+        Mutant::SuccessLeftBehind,
+        Mutant::RebuiltFromCache,
+        Mutant::StrippedIsDead,
+        Mutant::ReportMisread,
+        Mutant::PassBeforeRecord,
+    ];
+
     /// Bends what the controller believes.
     pub fn bend(self, snapshot: &mut Snapshot, beliefs: &Controller) {
         match self {
@@ -133,6 +183,43 @@ impl Mutant {
                     snapshot.live.asked = Some(active);
                 }
             }
+            Mutant::DepartureIgnored => {
+                if let RecordView::Present(record) = &mut snapshot.record
+                    && let Some(status) = &mut record.status
+                {
+                    let gone: Vec<String> = status.departed.drain(..).map(|departed| departed.workload_uid).collect();
+                    status.members.extend(gone);
+                }
+            }
+            Mutant::ElderNotAwaited => every_elder(snapshot, |status| {
+                if !status.departed.is_empty() {
+                    status.active = None;
+                }
+            }),
+            Mutant::SuccessLeftBehind => every_elder(snapshot, |status| status.succeeded.clear()),
+            Mutant::StrippedIsDead => {
+                let gone = snapshot.live.runner == Some(Found::Gone);
+                if let (true, RecordView::Present(record)) = (gone, &mut snapshot.record)
+                    && let Some(active) = record.status.as_mut().and_then(|status| status.active.as_mut())
+                {
+                    active.signalled_at = None;
+                }
+            }
+            Mutant::ReportMisread => {
+                let active = status_of(snapshot).and_then(|status| status.active.as_ref()).map(|active| active.attempt);
+                let Some(active) = active else { return };
+                every_pod(snapshot, |pod| {
+                    let now = match &mut pod.agent {
+                        AgentState::Exited(exit) => Some(exit),
+                        _ => None,
+                    };
+                    for exit in now.into_iter().chain(&mut pod.agent_before) {
+                        if let Some(Report::Verdict(verdict)) = &mut exit.report {
+                            verdict.attempt = active;
+                        }
+                    }
+                });
+            }
             _ => {}
         }
     }
@@ -175,6 +262,15 @@ impl Mutant {
                 }
                 todo
             }
+            Mutant::PassBeforeRecord => {
+                let new = written(&todo).is_some_and(|status| {
+                    status_of(snapshot).is_some_and(|before| before.succeeded.len() < status.succeeded.len())
+                });
+                if new && status_of(snapshot).is_some_and(|before| before.active.is_some()) {
+                    todo.splice(0..0, snapshot.pods.iter().map(|pod| Todo::Open { slot: view::slot_of(&pod.name) }));
+                }
+                todo
+            }
             Mutant::NoSettling => {
                 // Only the settled patch that goes with the record's own write is left, and a crash loses that.
                 let with_record = todo.iter().any(|todo| matches!(todo, Todo::Write { .. }));
@@ -208,6 +304,11 @@ fn every_pod(snapshot: &mut Snapshot, mut what: impl FnMut(&mut Pod)) {
         what(pod);
     }
     snapshot.live.pods.iter_mut().flatten().for_each(&mut what);
+}
+
+fn every_elder(snapshot: &mut Snapshot, what: impl Fn(&mut MigrationGateStatus)) {
+    let elders = snapshot.elders.iter_mut().chain(snapshot.live.elders.iter_mut().flatten());
+    elders.filter_map(|elder| elder.status.as_mut()).for_each(what);
 }
 
 fn status_of(snapshot: &Snapshot) -> Option<&MigrationGateStatus> {

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use migration_gate::controller::snapshot::PodPhase;
-use migration_gate::migration::{ConditionStatus, ConditionType, MigrationGateStatus};
+use migration_gate::migration::{ConditionStatus, ConditionType};
 
 use crate::checker::Cluster;
 use crate::config::Config;
 use crate::intern::Id;
 use crate::step::Step;
 use crate::view;
-use crate::world::{Container, Live, Pod, Signal, State, Todo};
+use crate::world::{Container, GROUPS, Live, Pod, Signal, State};
 
 /// Steps after which a group must have come to rest.
 const PATIENCE: usize = 1_000;
@@ -27,8 +27,8 @@ pub fn recover(cluster: &Cluster, from: &State) -> Result<State, String> {
     let mut state = *from;
     state.faults = 0;
     // One leader is left, and it has just started.
-    state.controllers[0].todo = Id::of(Vec::new());
-    state.controllers[0].live = Id::of(Live::default());
+    state.controllers[0].todo = [Id::of(Vec::new()); GROUPS];
+    state.controllers[0].live = [Id::of(Live::default()); GROUPS];
     let mut decided_in = HashSet::new();
     let mut patience = 0;
     for _ in 0..PATIENCE {
@@ -36,27 +36,26 @@ pub fn recover(cluster: &Cluster, from: &State) -> Result<State, String> {
         config.steps(&state, &cluster.decisions, &mut steps);
         steps.retain(|step| match step {
             // A silent Lease is what needs no recovery.
-            Step::Deliver(_, silent) => !silent,
+            Step::Deliver(.., silent) => !silent,
             Step::Ends(_, code) => *code == 0,
             _ => true,
         });
         // An agent that repeats its answer may go on for ever, but no faster than the controller.
         let (mut last, steps): (Vec<Step>, Vec<Step>) =
             steps.into_iter().partition(|step| matches!(step, Step::Patience(_)));
-        let mut step = steps.into_iter().min_by_key(urgency);
-        if matches!(step, Some(Step::Decide(_))) {
-            // Nothing was written since the same decision was made: there is nothing but the same questions.
-            if !decided_in.insert(state) {
-                step = None;
-            }
+        // Where nothing was written since the same decision was made, there is nothing but the same questions.
+        let again = |step: &Step| matches!(step, Step::Decide(..)) && decided_in.contains(&(state, *step));
+        let mut step = steps.into_iter().filter(|step| !again(step)).min_by_key(urgency);
+        if let Some(decide @ Step::Decide(..)) = step {
+            decided_in.insert((state, decide));
         }
         if step.is_none() && patience < PATIENCE_ENDS {
             patience += 1;
             step = last.pop();
         }
         let Some(step) = step else { return judged(&config, state) };
-        if let Step::Deliver(who, _) = step
-            && !matches!(state.controllers[who].todo.get().first(), Some(Todo::AskNode { .. } | Todo::AskRunner { .. }))
+        if let Step::Deliver(who, group, _) = step
+            && !state.controllers[who].todo[group].get().first().is_some_and(|todo| todo.is_question())
         {
             decided_in.clear();
         }
@@ -79,40 +78,60 @@ fn urgency(step: &Step) -> u8 {
         Step::Create(_) | Step::ScaleDown(_) => 6,
         Step::See(..) => 7,
         Step::Deliver(..) => 8,
-        Step::Decide(_) | Step::Fault(..) => 9,
+        Step::Decide(..) | Step::Fault(..) => 9,
     }
 }
 
 fn judged(config: &Config, state: State) -> Result<State, String> {
     let pods: Vec<(usize, Pod)> = (0..config.pods.len()).filter_map(|slot| Some((slot, state.pod(slot)?))).collect();
-    let Some(record) = state.record.get() else {
+    for group in 0..config.groups() {
+        let here = |(_, pod): &(usize, Pod)| usize::from(pod.group) == group;
+        let here: Vec<(usize, Pod)> = pods.iter().copied().filter(here).collect();
+        if is_stalled(&state, group) {
+            let unaccounted = here.iter().any(|(_, pod)| is_unaccounted(pod));
+            // Another leader may have settled a pod and let it go between a new record's list of pods and its first
+            // status, which then knows of an attempt whose pod is gone.
+            let active = state.status(group).and_then(|status| status.active.as_ref());
+            let rebuilt = active.is_some_and(|active| active.node_uid.is_none());
+            match state.ghost.excused || unaccounted || rebuilt {
+                // A group may wait for another that waits for an operator.
+                true => return Ok(state),
+                false => return Err(format!("group {group} waits for an operator without need")),
+            }
+        }
+    }
+    for group in 0..config.groups() {
+        let here = |(_, pod): &(usize, Pod)| usize::from(pod.group) == group;
+        let here: Vec<(usize, Pod)> = pods.iter().copied().filter(here).collect();
+        judge_group(config, &state, group, &here)?;
+    }
+    Ok(state)
+}
+
+fn judge_group(config: &Config, state: &State, group: usize, pods: &[(usize, Pod)]) -> Result<(), String> {
+    let Some(record) = state.records[group].get() else {
         return match pods.iter().any(|(_, pod)| !pod.gate) {
             true => Err("there is no record, and pods wait".to_owned()),
-            false => Ok(state),
+            false => Ok(()),
         };
     };
     let Some(status) = &record.status else { return Err("the record stays empty".to_owned()) };
-    if is_stalled(status) {
-        let unaccounted = pods.iter().any(|(_, pod)| is_unaccounted(pod));
-        return match state.ghost.excused || unaccounted {
-            true => Ok(state),
-            false => Err(format!("it waits for an operator without need: {:?}", status.message)),
-        };
-    }
     if let Some(active) = &status.active {
         return Err(format!("attempt {} stays active", active.attempt));
     }
     let lost = state.ghost.reported & !state.ghost.recorded;
-    if lost != 0 && state.ghost.lost == 0 {
+    if lost != 0 && state.ghost.lost == 0 && !state.ghost.stripped {
         return Err(format!("the success of migrations {lost:b} was reported and never recorded"));
     }
     for (slot, pod) in pods.iter().copied() {
         if pod.deleting {
             return Err(format!("pod {slot} stays in Terminating"));
         }
-        let current = config.fingerprint(config.pods[slot].workload, state.revision);
+        let workload = config.pods[slot].workload;
+        let current = pod.fingerprint == config.fingerprint(workload, state.revision)
+            && group == config.group_of(workload, state.revision);
         let terminal = matches!(pod.phase, PodPhase::Ended | PodPhase::Collected);
-        if pod.gate || pod.fingerprint != current || terminal {
+        if pod.gate || !current || terminal {
             continue;
         }
         let eligible = |(other, pod): &(usize, Pod)| {
@@ -129,11 +148,12 @@ fn judged(config: &Config, state: State) -> Result<State, String> {
     }
     match record.deleting {
         true => Err("the record stays in Terminating".to_owned()),
-        false => Ok(state),
+        false => Ok(()),
     }
 }
 
-fn is_stalled(status: &MigrationGateStatus) -> bool {
+fn is_stalled(state: &State, group: usize) -> bool {
+    let Some(status) = state.status(group) else { return false };
     let stalled = status.conditions.iter().find(|condition| condition.type_ == ConditionType::Stalled);
     stalled
         .is_some_and(|condition| condition.status == ConditionStatus::True && condition.reason == "AttemptUnaccounted")

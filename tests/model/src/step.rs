@@ -2,6 +2,7 @@
 
 use migration_gate::agent::machine::{Action, Input};
 use migration_gate::agent::signal::{News, Order};
+use migration_gate::controller::evidence::NodeDeletion;
 use migration_gate::controller::snapshot::PodPhase;
 use migration_gate::migration::{Active, Override, OverrideAction};
 
@@ -11,7 +12,7 @@ use crate::intern::Id;
 use crate::kubelet::{Site, is_reachable, news_of};
 use crate::view::{self, Decisions};
 use crate::world::{
-    Container, Controller, Live, Local, Machine, NodeObject, Pod, Record, Said, Signal, Slot, State, Todo, Waits,
+    Container, Controller, GROUPS, Live, Local, Machine, NodeObject, Pod, Said, Signal, Slot, State, Todo, Waits,
 };
 
 /// Something that happens. Numbers are of controllers, of pods or of nodes.
@@ -19,10 +20,11 @@ use crate::world::{
 pub enum Step {
     /// A watch brings a controller up to date.
     See(usize, Kind),
-    /// A controller decides.
-    Decide(usize),
-    /// A controller's next write or read reaches the API server; with a Lease that was silent long enough, or not.
-    Deliver(usize, bool),
+    /// A controller decides for a group.
+    Decide(usize, usize),
+    /// A controller's next write or read for a group reaches the API server; with a Lease that was silent long enough,
+    /// or not.
+    Deliver(usize, usize, bool),
     /// A kubelet starts the agent's container.
     Start(usize),
     /// A kubelet brings the signal volume up to date.
@@ -77,6 +79,7 @@ impl Config {
     pub fn beginning(&self) -> State {
         let fresh = Local {
             fingerprint: 0,
+            group: 0,
             process: None,
             container: Container::Waiting,
             before: None,
@@ -86,6 +89,7 @@ impl Config {
             leaving: false,
             app: false,
             emptied: false,
+            forgetful: false,
             rewound: false,
         };
         let node = crate::world::Node {
@@ -96,17 +100,17 @@ impl Config {
         let future = [Id::of(Slot::Future); crate::world::PODS];
         let nobody = Controller {
             pods: future,
-            record: Id::of(None),
+            records: [Id::of(None); GROUPS],
             nodes: Id::of(nodes.map(|node| node.object)),
             revision: 0,
-            live: Id::of(Live::default()),
-            todo: Id::of(Vec::new()),
+            live: [Id::of(Live::default()); GROUPS],
+            todo: [Id::of(Vec::new()); GROUPS],
         };
         let mut state = State {
             pods: future,
             locals: [Id::of(fresh); crate::world::PODS],
             nodes,
-            record: Id::of(None),
+            records: [Id::of(None); GROUPS],
             revision: 0,
             controllers: [nobody; crate::world::CONTROLLERS],
             faults: self.faults,
@@ -117,9 +121,10 @@ impl Config {
     }
 
     fn create(&self, state: &mut State, slot: usize) {
-        let fingerprint = self.fingerprint(self.pods[slot].workload, state.revision);
+        let (fingerprint, group) = self.template(slot, state.revision);
         let pod = Pod {
             fingerprint,
+            group,
             deleting: false,
             confirmed: false,
             phase: PodPhase::Pending,
@@ -131,7 +136,7 @@ impl Config {
             before: None,
         };
         state.pods[slot] = Id::of(Slot::Here(pod));
-        state.locals[slot] = Id::of(Local { fingerprint, ..state.locals[slot].get().clone() });
+        state.locals[slot] = Id::of(Local { fingerprint, group, ..state.locals[slot].get().clone() });
     }
 
     /// Everything that can happen in this state.
@@ -161,27 +166,35 @@ impl Config {
         }
     }
 
+    /// The migration and the group of this slot's pod, if it is made now.
+    fn template(&self, slot: usize, revision: u8) -> (u8, u8) {
+        let workload = self.pods[slot].workload;
+        let group = u8::try_from(self.group_of(workload, revision)).unwrap_or_default();
+        (self.fingerprint(workload, revision), group)
+    }
+
     fn steps_of_controller(&self, state: &State, decisions: &Decisions, who: usize, steps: &mut Vec<Step>) {
         let beliefs = &state.controllers[who];
-        let todo = beliefs.todo.get();
-        match todo.first() {
-            None => {
-                let idle = decisions.of(self, beliefs).get().is_empty() && *beliefs.live.get() == Live::default();
-                if !idle {
-                    steps.push(Step::Decide(who));
+        for group in 0..self.groups() {
+            match beliefs.todo[group].get().first() {
+                None => {
+                    let live = *beliefs.live[group].get() != Live::default();
+                    if live || !decisions.of(self, beliefs, group).get().is_empty() {
+                        steps.push(Step::Decide(who, group));
+                    }
                 }
-            }
-            Some(Todo::AskNode { node, .. }) => {
-                steps.push(Step::Deliver(who, false));
-                if !is_reachable(state.nodes[usize::from(*node)].machine) {
-                    steps.push(Step::Deliver(who, true));
+                Some(Todo::AskNode { node, .. }) => {
+                    steps.push(Step::Deliver(who, group, false));
+                    if !is_reachable(state.nodes[usize::from(*node)].machine) {
+                        steps.push(Step::Deliver(who, group, true));
+                    }
                 }
+                Some(_) => steps.push(Step::Deliver(who, group, false)),
             }
-            Some(_) => steps.push(Step::Deliver(who, false)),
         }
         let late = [
             (Kind::Pods, beliefs.pods != state.pods),
-            (Kind::Records, beliefs.record != state.record),
+            (Kind::Records, beliefs.records != state.records),
             (Kind::Nodes, beliefs.nodes != state.node_objects()),
             (Kind::Workloads, beliefs.revision != state.revision),
         ];
@@ -193,7 +206,7 @@ impl Config {
         let reachable = is_reachable(node.machine);
         let found = state.pods[slot].get();
         if *found == Slot::Future {
-            let asked = |pod: &Pod| pod.fingerprint == self.fingerprint(self.pods[slot].workload, state.revision);
+            let asked = |pod: &Pod| (pod.fingerprint, pod.group) == self.template(slot, state.revision);
             let alive = |pod: &Pod| !pod.deleting && !matches!(pod.phase, PodPhase::Ended | PodPhase::Collected);
             let have = (0..self.pods.len()).filter_map(|slot| state.pod(slot)).filter(|pod| asked(pod) && alive(pod));
             if have.count() < self.replicas / self.workloads {
@@ -204,7 +217,7 @@ impl Config {
         let local = state.locals[slot].get();
         let pod = found.pod();
         if let Some(pod) = pod {
-            let old = pod.fingerprint != self.fingerprint(self.pods[slot].workload, state.revision);
+            let old = (pod.fingerprint, pod.group) != self.template(slot, state.revision);
             if old && !pod.deleting {
                 steps.push(Step::ScaleDown(slot));
             }
@@ -264,11 +277,11 @@ impl Config {
         let mut state = *before;
         match step {
             Step::See(who, kind) => self.see(&mut state, who, kind),
-            Step::Decide(who) => {
-                state.controllers[who].todo = decisions.of(self, &before.controllers[who]);
-                state.controllers[who].live = Id::of(Live::default());
+            Step::Decide(who, group) => {
+                state.controllers[who].todo[group] = decisions.of(self, &before.controllers[who], group);
+                state.controllers[who].live[group] = Id::of(Live::default());
             }
-            Step::Deliver(who, silent) => api::deliver(self, &mut state, who, silent),
+            Step::Deliver(who, group, silent) => api::deliver(self, &mut state, who, group, silent),
             Step::Start(slot) => self.at(&mut state, slot, |site| site.start()),
             Step::Sync(slot) => self.at(&mut state, slot, |site| site.sync()),
             Step::Act(slot) => self.at(&mut state, slot, |site| site.step(false)),
@@ -304,7 +317,9 @@ impl Config {
                 self.fail(&mut state, fault, at);
             }
         }
-        state.controllers[..self.controllers].sort_unstable();
+        if !self.distinct {
+            state.controllers[..self.controllers].sort_unstable();
+        }
         state
     }
 
@@ -315,11 +330,11 @@ impl Config {
     }
 
     fn see(&self, state: &mut State, who: usize, kind: Kind) {
-        let (pods, record, nodes, revision) = (state.pods, state.record, state.node_objects(), state.revision);
+        let (pods, records, nodes, revision) = (state.pods, state.records, state.node_objects(), state.revision);
         let beliefs = &mut state.controllers[who];
         match kind {
             Kind::Pods => beliefs.pods = pods,
-            Kind::Records => beliefs.record = record,
+            Kind::Records => beliefs.records = records,
             Kind::Nodes => beliefs.nodes = nodes,
             Kind::Workloads => beliefs.revision = revision,
         }
@@ -348,10 +363,10 @@ impl Config {
         };
         for who in 0..self.controllers {
             let beliefs = &state.controllers[who];
-            may(Fault::Crash, who, !beliefs.todo.get().is_empty() || *beliefs.live.get() != Live::default());
+            let busy =
+                |group: usize| !beliefs.todo[group].get().is_empty() || *beliefs.live[group].get() != Live::default();
+            may(Fault::Crash, who, (0..self.groups()).any(busy));
         }
-        let record = state.record.get().as_ref();
-        let active = record.and_then(|record| record.status.as_ref()).and_then(|status| status.active.as_ref());
         for slot in 0..self.pods.len() {
             let pod = state.pod(slot);
             let local = state.locals[slot].get();
@@ -373,6 +388,7 @@ impl Config {
             may(Fault::TimeUp, slot, running && process.is_some_and(|p| p.command.is_some_and(|c| !c.stopped)));
             let writes = matches!(doing, Some(Action::WriteStarted(_) | Action::WriteOutcome(..)));
             may(Fault::DiskFull, slot, writes && !local.rewound && !local.emptied);
+            let active = state.status(local.group.into()).and_then(|status| status.active.as_ref());
             let ours = active.is_some_and(|active| usize::from(view::slot_of(&active.pod_name)) == slot);
             let signalled = active.is_some_and(|active| active.signalled_at.is_some());
             may(Fault::Strip, slot, ours && signalled && pod.is_some_and(|pod| pod.held));
@@ -384,29 +400,48 @@ impl Config {
             let used = self.pods_on(node).next().is_some();
             may(Fault::Cut, node, used && machine == Machine::On && !tainted && object.is_some());
             may(Fault::Off, node, used && machine != Machine::Off);
-            may(Fault::NodeGone, node, used && machine == Machine::Off && object.is_some());
+            // Where a deleted Node object proves nothing, its machine may be one that just can't be reached.
+            let away =
+                machine == Machine::Off || (machine == Machine::Cut && self.node_deletion == NodeDeletion::Ignored);
+            may(Fault::NodeGone, node, used && away && object.is_some());
             may(Fault::Wipe, node, used && machine == Machine::Off);
             may(Fault::NotReady, node, used && machine == Machine::On && object.is_some_and(|object| object.ready));
             // Somebody who taints a node that can't be reached must know that it is off.
             may(Fault::Taint, node, used && machine != Machine::Cut && object.is_some() && !tainted);
         }
-        may(Fault::Rollout, 0, state.revision == 0);
-        may(Fault::Lose, 0, record.is_some_and(|record| !record.deleting));
+        may(Fault::Rollout, 0, state.revision < self.revisions);
+        for group in 0..self.groups() {
+            may(Fault::Lose, group, state.records[group].get().as_ref().is_some_and(|record| !record.deleting));
+        }
+        for group in 0..self.groups() {
+            let active = state.status(group).and_then(|status| status.active.as_ref());
+            let heard = active.is_none_or(|active| {
+                let pod = state.pod(usize::from(view::slot_of(&active.pod_name)));
+                pod.is_some_and(
+                    |pod| matches!(pod.signal, Signal::Run(n) | Signal::Settled(n) if u32::from(n) >= active.attempt),
+                )
+            });
+            may(Fault::Vanish, group, heard && !self.moves && state.records[group].get().is_some());
+        }
+        let record = state.records[self.group_of(0, state.revision)].get().as_ref();
         let new_order = |action| record.is_some_and(|record| !record.orders.iter().any(|order| order.action == action));
         may(Fault::MarkSucceeded, 0, new_order(OverrideAction::MarkSucceeded));
         may(Fault::Retry, 0, new_order(OverrideAction::Retry) && self.latest(state) > 0);
     }
 
-    /// Nothing of this pod's attempt is alive, and nothing can start it: what an operator must be sure of.
+    /// Nothing of this pod's attempt is alive, and nothing can start it: what an operator must be sure of. A signal that is
+    /// still to come can start it.
     fn is_surely_dead(&self, state: &State, slot: usize) -> bool {
         let local = state.locals[slot].get();
-        state.nodes[self.pods[slot].node].machine == Machine::Off || (local.leaving && local.process.is_none())
+        let told = state.pod(slot).is_none_or(|pod| matches!(pod.signal, Signal::Run(_)));
+        told && (state.nodes[self.pods[slot].node].machine == Machine::Off
+            || (local.leaving && local.process.is_none()))
     }
 
     /// The latest attempt of the first workload's current migration.
     fn latest(&self, state: &State) -> u32 {
         let fingerprint = view::fingerprint(self.fingerprint(0, state.revision));
-        let status = state.record.get().as_ref().and_then(|record| record.status.as_ref());
+        let status = state.status(self.group_of(0, state.revision));
         let migration = status.and_then(|status| status.migration(&fingerprint));
         migration.and_then(|migration| migration.attempts.last()).map_or(0, |attempt| attempt.number)
     }
@@ -414,8 +449,8 @@ impl Config {
     fn fail(&self, state: &mut State, fault: Fault, at: usize) {
         match fault {
             Fault::Crash => {
-                let live = Id::of(Live::default());
-                state.controllers[at] = Controller { live, todo: Id::of(Vec::new()), ..state.controllers[at] };
+                let (live, todo) = ([Id::of(Live::default()); GROUPS], [Id::of(Vec::new()); GROUPS]);
+                state.controllers[at] = Controller { live, todo, ..state.controllers[at] };
                 for kind in [Kind::Pods, Kind::Records, Kind::Nodes, Kind::Workloads] {
                     self.see(state, at, kind);
                 }
@@ -445,6 +480,7 @@ impl Config {
             Fault::TimeUp => self.at(state, at, |site| site.hear(Input::TimeUp)),
             Fault::DiskFull => self.at(state, at, |site| site.step(true)),
             Fault::Strip => {
+                state.ghost.stripped = true;
                 state.ghost.excused = true;
                 change(state, at, |pod| pod.held = false);
             }
@@ -467,31 +503,38 @@ impl Config {
             Fault::Taint => state.nodes[at].object.iter_mut().for_each(|object| object.tainted = true),
             Fault::Rollout => state.revision += 1,
             Fault::Lose => {
-                api::delete_record(self, state);
+                api::delete_record(self, state, at);
+            }
+            Fault::Vanish => {
+                state.records[at] = Id::of(None);
+                state.ghost.lost += 1;
             }
             Fault::ConfirmDead => {
-                let active = state.record.get().as_ref().and_then(|record| record.status.clone()?.active);
+                let group = usize::from(state.locals[at].get().group);
+                let active = state.status(group).and_then(|status| status.active.clone());
                 if let Some(Active { attempt, pod_uid, .. }) = active {
-                    self.order(state, OverrideAction::ConfirmDead, attempt, pod_uid);
+                    self.order(state, group, OverrideAction::ConfirmDead, attempt, pod_uid);
                 }
             }
             Fault::MarkSucceeded => {
                 state.ghost.marked |= 1 << self.fingerprint(0, state.revision);
-                self.order(state, OverrideAction::MarkSucceeded, 0, String::new());
+                let group = self.group_of(0, state.revision);
+                self.order(state, group, OverrideAction::MarkSucceeded, 0, String::new());
             }
             Fault::Retry => {
                 let attempt = self.latest(state);
-                self.order(state, OverrideAction::Retry, attempt, String::new());
+                let group = self.group_of(0, state.revision);
+                self.order(state, group, OverrideAction::Retry, attempt, String::new());
             }
         }
     }
 
-    fn order(&self, state: &mut State, action: OverrideAction, attempt: u32, pod_uid: String) {
-        let Some(mut record) = state.record.get().clone() else { return };
+    fn order(&self, state: &mut State, group: usize, action: OverrideAction, attempt: u32, pod_uid: String) {
+        let Some(mut record) = state.records[group].get().clone() else { return };
         let fingerprint = view::fingerprint(self.fingerprint(0, state.revision));
         let (reason, by) = (String::new(), String::new());
         record.orders.push(Override { fingerprint, action, attempt, pod_uid, reason, by });
-        state.record = Id::of(Some(Record { ..record }));
+        state.records[group] = Id::of(Some(record));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{LazyLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ use migration_gate::settings::Policy;
 use crate::config::Config;
 use crate::intern::Id;
 use crate::world::{
-    Asked, Container, Controller, Exit, Live, NODES, NodeObject, PODS, Pod, Record, Said, Signal, Slot, Todo,
+    Asked, Container, Controller, Exit, GROUPS, Live, NODES, NodeObject, PODS, Pod, Record, Said, Signal, Slot, Todo,
 };
 
 /// Every time that is ever recorded. A decision's own time is so much later that no back-off holds: a back-off that
@@ -27,24 +27,34 @@ use crate::world::{
 const RECORDED: i64 = 1_800_000_000;
 const LATER: i64 = RECORDED + 3600;
 
+static NOTHING_TO_DO: LazyLock<[Id<Vec<Todo>>; GROUPS]> = LazyLock::new(|| [Id::of(Vec::new()); GROUPS]);
+static NOTHING_ANSWERED: LazyLock<[Id<Live>; GROUPS]> = LazyLock::new(|| [Id::of(Live::default()); GROUPS]);
+
 /// The decisions made so far: what was believed, and what followed.
 #[derive(Debug, Default)]
-pub struct Decisions(RwLock<HashMap<Controller, Id<Vec<Todo>>, BuildHasherDefault<DefaultHasher>>>);
+pub struct Decisions(RwLock<Known>);
+
+/// By what is believed, and the group.
+type Known = HashMap<(Controller, usize), Id<Vec<Todo>>, BuildHasherDefault<DefaultHasher>>;
 
 impl Decisions {
     /// What the real controller does, believing this.
-    pub fn of(&self, config: &Config, beliefs: &Controller) -> Id<Vec<Todo>> {
-        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(beliefs) {
+    pub fn of(&self, config: &Config, beliefs: &Controller, group: usize) -> Id<Vec<Todo>> {
+        // What is being done for one group makes no difference to what is decided for another.
+        let (todo, mut live) = (*NOTHING_TO_DO, *NOTHING_ANSWERED);
+        live[group] = beliefs.live[group];
+        let key = (Controller { todo, live, ..*beliefs }, group);
+        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return *known;
         }
-        let todo = Id::of(decided(config, beliefs));
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(*beliefs, todo);
+        let todo = Id::of(decided(config, beliefs, group));
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key, todo);
         todo
     }
 }
 
-fn decided(config: &Config, beliefs: &Controller) -> Vec<Todo> {
-    let mut snapshot = snapshot(config, beliefs);
+fn decided(config: &Config, beliefs: &Controller, group: usize) -> Vec<Todo> {
+    let mut snapshot = snapshot(config, beliefs, group);
     if let Some(mutant) = config.mutant {
         mutant.bend(&mut snapshot, beliefs);
     }
@@ -55,7 +65,8 @@ fn decided(config: &Config, beliefs: &Controller) -> Vec<Todo> {
         _ => None,
     };
     let runner = active.map(|active| (small(active.attempt), slot_of(&active.pod_name)));
-    let incarnation = beliefs.record.get().as_ref().map_or(0, |record| record.incarnation);
+    let at = beliefs.records[group];
+    let incarnation = at.get().as_ref().map_or(0, |record| record.incarnation);
     let mut todo = Vec::new();
     let (looks, rest): (Vec<Action>, Vec<Action>) =
         decision.actions.into_iter().partition(|action| matches!(action, Action::Look(_)));
@@ -64,6 +75,7 @@ fn decided(config: &Config, beliefs: &Controller) -> Vec<Todo> {
     for action in writes.into_iter().chain(opens).chain(looks) {
         match action {
             Action::Look(Question::Pods) => todo.push(Todo::AskPods { asked: Asked::Pods(incarnation) }),
+            Action::Look(Question::Elders) => todo.push(Todo::AskElders { asked: Asked::Elders(at) }),
             Action::Look(question) => {
                 let Some((attempt, slot)) = runner else { continue };
                 let asked = Asked::Runner(attempt, slot);
@@ -91,7 +103,10 @@ pub fn compact(action: Action) -> Todo {
         Action::Protect(at) => Todo::Protect { at: record_at(&at) },
         Action::Release(at) => Todo::Release { at: record_at(&at) },
         Action::Delete(at) => Todo::Delete { at: record_at(&at) },
-        Action::WriteStatus(at, status) => Todo::Write { at: record_at(&at), status: Id::of(timeless(*status)) },
+        Action::WriteStatus(at, status) => {
+            let status = Id::of(timeless(*status));
+            Todo::Write { group: group_named(&at.name), at: record_at(&at), status }
+        }
         Action::Signal(at, run, _) => {
             Todo::Signal { slot: slot_of(&at.name), at: pod_at(&at), attempt: small(run.attempt) }
         }
@@ -109,29 +124,40 @@ pub fn compact(action: Action) -> Todo {
 }
 
 /// The snapshot that the real controller would make of these beliefs.
-pub fn snapshot(config: &Config, beliefs: &Controller) -> Snapshot {
+pub fn snapshot(config: &Config, beliefs: &Controller, group: usize) -> Snapshot {
     let named = |slots: &[Id<Slot>; PODS]| -> Vec<RealPod> {
-        slots.iter().enumerate().filter_map(|(slot, id)| Some(pod(config, slot, *id, &id.get().pod()?))).collect()
+        let pods = slots.iter().enumerate().filter_map(|(slot, id)| Some((slot, *id, id.get().pod()?)));
+        let ours = pods.filter(|(.., found)| usize::from(found.group) == group);
+        ours.map(|(slot, id, found)| pod(config, slot, id, &found)).collect()
     };
     let nodes = beliefs.nodes.get();
-    let live = beliefs.live.get();
+    let live = beliefs.live[group].get();
+    let present = |id: Id<Option<Record>>| Some(real_record(id, id.get().as_ref()?, config, beliefs.revision));
+    let here = (0..config.workloads).filter(|index| config.group_of(*index, beliefs.revision) == group);
+    let workloads: Vec<Workload> = here.map(|index| workload(config, index, beliefs.revision)).collect();
+    let others = (0..GROUPS).filter(|other| *other != group).filter_map(|other| present(beliefs.records[other]));
+    let owned = |record: &RealRecord| record.owners.iter().any(|owner| workloads.iter().any(|w| owner.precedes(w)));
     Snapshot {
         namespace: "shop".to_owned(),
-        name: "shop.group".to_owned(),
-        record: beliefs.record.get().as_ref().map_or(RecordView::Missing, |record| {
-            RecordView::Present(Box::new(real_record(beliefs.record, record, config, beliefs.revision)))
-        }),
-        workloads: (0..config.workloads).map(|index| workload(config, index, beliefs.revision)).collect(),
+        name: group_name(group),
+        record: present(beliefs.records[group])
+            .map_or(RecordView::Missing, |record| RecordView::Present(Box::new(record))),
         pods: named(&beliefs.pods).into(),
         nodes: (0..NODES)
             .filter_map(|node| Some((node_name(node), real_node(node, &nodes[node]?))))
             .collect::<BTreeMap<_, _>>(),
-        elders: Vec::new(),
-        live: real_live(config, live, named),
+        elders: others.filter(owned).collect(),
+        workloads,
+        live: real_live(config, live, named, present),
     }
 }
 
-fn real_live(config: &Config, live: &Live, named: impl Fn(&[Id<Slot>; PODS]) -> Vec<RealPod>) -> RealLive {
+fn real_live(
+    config: &Config,
+    live: &Live,
+    named: impl Fn(&[Id<Slot>; PODS]) -> Vec<RealPod>,
+    present: impl Fn(Id<Option<Record>>) -> Option<RealRecord>,
+) -> RealLive {
     let runner = live.runner.map(|(slot, id)| match id.get().pod() {
         Some(found) => Found::Here(pod(config, usize::from(slot), id, &found)),
         None => Found::Gone,
@@ -147,14 +173,19 @@ fn real_live(config: &Config, live: &Live, named: impl Fn(&[Id<Slot>; PODS]) -> 
     let asked = live.asked.map(|asked| match asked {
         Asked::Runner(attempt, slot) => RealAsked::Runner(attempt.into(), pod_uid(slot.into())),
         Asked::Pods(incarnation) => RealAsked::Pods(incarnation.to_string()),
+        Asked::Elders(at) => {
+            let incarnation = at.get().as_ref().map_or(0, |record| record.incarnation);
+            RealAsked::Elders(incarnation.to_string(), at.number().to_string())
+        }
     });
-    RealLive { asked, runner, node, pods: live.pods.map(|pods| named(&pods)) }
+    let elders = live.elder.map(|elder| present(elder).into_iter().collect());
+    RealLive { asked, runner, node, pods: live.pods.map(|pods| named(&pods)), elders }
 }
 
 fn real_record(id: Id<Option<Record>>, record: &Record, config: &Config, revision: u8) -> RealRecord {
     let owner = |index: &usize| record.owners & (1 << index) != 0;
     RealRecord {
-        name: "shop.group".to_owned(),
+        name: group_name(record.group.into()),
         uid: record.incarnation.to_string(),
         resource_version: id.number().to_string(),
         generation: Some(i64::try_from(record.orders.len()).unwrap_or(i64::MAX)),
@@ -286,6 +317,15 @@ pub fn pod_uid(slot: usize) -> String {
 
 fn node_name(node: usize) -> String {
     format!("n{node}")
+}
+
+fn group_name(group: usize) -> String {
+    format!("g{group}")
+}
+
+/// The group with this name.
+fn group_named(name: &str) -> u8 {
+    slot_of(name)
 }
 
 /// The slot of the pod with this name.

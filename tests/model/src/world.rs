@@ -18,6 +18,8 @@ use crate::interned;
 pub const PODS: usize = 3;
 /// The most nodes.
 pub const NODES: usize = 2;
+/// The most groups.
+pub const GROUPS: usize = 2;
 /// The most controllers.
 pub const CONTROLLERS: usize = 2;
 
@@ -33,8 +35,8 @@ pub struct State {
     pub locals: [Id<Local>; PODS],
     /// The nodes.
     pub nodes: [Node; NODES],
-    /// The record.
-    pub record: Id<Option<Record>>,
+    /// The groups' records.
+    pub records: [Id<Option<Record>>; GROUPS],
     /// How often the first workload's template was changed.
     pub revision: u8,
     /// The controllers; those that a model doesn't have never do anything.
@@ -61,6 +63,8 @@ pub enum Slot {
 pub struct Pod {
     /// The migration that it waits for.
     pub fingerprint: u8,
+    /// Its group.
+    pub group: u8,
     /// It has a deletionTimestamp.
     pub deleting: bool,
     /// Nothing but finalizers keeps it: its kubelet is done with it, or it was deleted by force.
@@ -130,6 +134,8 @@ pub enum Said {
 pub struct Local {
     /// The migration that the pod waits for.
     pub fingerprint: u8,
+    /// The pod's group.
+    pub group: u8,
     /// The agent's process.
     pub process: Option<Process>,
     /// The container's state, as the kubelet would report it.
@@ -148,6 +154,8 @@ pub struct Local {
     pub app: bool,
     /// The emptyDir was emptied.
     pub emptied: bool,
+    /// The journal lost an outcome, or didn't take it.
+    pub forgetful: bool,
     /// The signal volume showed an old value. That and an empty emptyDir together are more than the agent can bear:
     /// nothing is then left that knows of an earlier process.
     pub rewound: bool,
@@ -224,7 +232,9 @@ pub enum Machine {
 /// The record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
-    /// Its UID: how many there were before it.
+    /// Its group.
+    pub group: u8,
+    /// Its UID, with the group: how many there were before it.
     pub incarnation: u8,
     /// It has a deletionTimestamp.
     pub deleting: bool,
@@ -243,16 +253,16 @@ pub struct Record {
 pub struct Controller {
     /// The pods as it knows them.
     pub pods: [Id<Slot>; PODS],
-    /// The record as it knows it.
-    pub record: Id<Option<Record>>,
+    /// The records as it knows them.
+    pub records: [Id<Option<Record>>; GROUPS],
     /// The nodes as it knows them.
     pub nodes: Id<[Option<NodeObject>; NODES]>,
     /// The workloads as it knows them.
     pub revision: u8,
-    /// Answers to its questions.
-    pub live: Id<Live>,
-    /// What it decided and didn't do yet.
-    pub todo: Id<Vec<Todo>>,
+    /// Answers to its questions, for each group: groups don't wait for each other.
+    pub live: [Id<Live>; GROUPS],
+    /// What it decided and didn't do yet, for each group.
+    pub todo: [Id<Vec<Todo>>; GROUPS],
 }
 
 /// Answers from the API server.
@@ -266,6 +276,8 @@ pub struct Live {
     pub node: Option<(Option<NodeObject>, bool)>,
     /// Every pod.
     pub pods: Option<[Id<Slot>; PODS]>,
+    /// The other group's record.
+    pub elder: Option<Id<Option<Record>>>,
 }
 
 /// What a question is about.
@@ -275,6 +287,8 @@ pub enum Asked {
     Runner(u8, u8),
     /// The pods of this record.
     Pods(u8),
+    /// The records beside this one.
+    Elders(Id<Option<Record>>),
 }
 
 /// A step of a decision: [`migration_gate::controller::decide::Action`] with numbers for names.
@@ -286,13 +300,21 @@ pub enum Todo {
     Protect { at: Id<Option<Record>> },
     Release { at: Id<Option<Record>> },
     Delete { at: Id<Option<Record>> },
-    Write { at: Id<Option<Record>>, status: Id<MigrationGateStatus> },
+    Write { group: u8, at: Id<Option<Record>>, status: Id<MigrationGateStatus> },
     Signal { slot: u8, at: Id<Slot>, attempt: u8 },
     Settle { slot: u8, at: Id<Slot>, mark: Option<u8>, keep: bool, open: bool },
     Open { slot: u8 },
     AskNode { asked: Asked, node: u8 },
     AskRunner { asked: Asked, slot: u8 },
     AskPods { asked: Asked },
+    AskElders { asked: Asked },
+}
+
+impl Todo {
+    /// It only reads.
+    pub fn is_question(self) -> bool {
+        matches!(self, Todo::AskNode { .. } | Todo::AskRunner { .. } | Todo::AskPods { .. } | Todo::AskElders { .. })
+    }
 }
 
 /// What no part of the cluster knows.
@@ -310,6 +332,8 @@ pub struct Ghost {
     pub reported: u8,
     /// Records that were lost.
     pub lost: u8,
+    /// Somebody stripped a pod of our finalizer: it may take its report with it.
+    pub stripped: bool,
     /// Something happened after which only an operator can go on.
     pub excused: bool,
     /// The first promise that was broken.
@@ -357,9 +381,15 @@ impl State {
         self.pods[slot] = Id::of(if kept { Slot::Here(pod) } else { Slot::Gone });
     }
 
-    /// Migration processes that are alive.
-    pub fn runners(&self) -> usize {
-        self.locals.iter().filter(|local| local.get().process.is_some_and(|process| process.command.is_some())).count()
+    /// The pods in which a migration process is alive.
+    pub fn runners(&self) -> impl Iterator<Item = usize> + '_ {
+        let runs = |slot: &usize| self.locals[*slot].get().process.is_some_and(|process| process.command.is_some());
+        (0..PODS).filter(runs)
+    }
+
+    /// The status of a group's record.
+    pub fn status(&self, group: usize) -> Option<&'static MigrationGateStatus> {
+        self.records[group].get().as_ref()?.status.as_ref()
     }
 
     /// The Node objects.

@@ -1,0 +1,142 @@
+//! A workload that moves between groups.
+
+use crate::contract::Outcome;
+use crate::controller::decide::Action;
+use crate::controller::evidence::Question;
+use crate::controller::snapshot::{AgentState, Asked, Live, Owner, Pod, Record, Snapshot, Workload};
+use crate::controller::testing::{
+    FP, OLD_FP, active, at, group, marked, owner, pod, record, runner, running, settled_record, succeeded, uid,
+    verdict, workload,
+};
+use crate::migration::{Departed, MigrationGateStatus};
+
+use super::{elected, empty, opens};
+
+/// A workload that was never elected for in this group, whose old group's record says this.
+fn newcomer(elder: MigrationGateStatus) -> Snapshot {
+    let mut snapshot = group(empty(), vec![pod("a")]);
+    snapshot.status_mut().members.clear();
+    snapshot.elders = vec![Record { name: "old.group".to_owned(), ..record(elder) }];
+    snapshot
+}
+
+/// The same records, listed live.
+fn listed(snapshot: &mut Snapshot, elders: Vec<Record>) {
+    let asked = Some(Asked::beside(snapshot.record_mut()));
+    snapshot.live = Live { asked, elders: Some(elders), ..Live::default() };
+}
+
+#[test]
+fn a_workload_that_moved_waits_until_its_old_group_knows_and_is_idle() {
+    let mut snapshot = newcomer(running("x", 9));
+    let decision = settled_record(&mut snapshot);
+    let [Action::WriteStatus(at_, status)] = &decision.actions[..] else { panic!("{:?}", decision.actions) };
+    assert_eq!((at_.name.as_str(), status.departed[0].workload_uid.clone()), ("old.group", uid("shop")));
+    assert_eq!((status.departed[0].generation, status.members.len()), (1, 0));
+    snapshot.elders[0].status = Some((**status).clone());
+    let decision = settled_record(&mut snapshot);
+    assert_eq!(decision.actions, [], "an attempt is active there");
+    assert_eq!(decision.look_again_at, Some(at(15)));
+    let elder = snapshot.elders[0].status.as_mut().expect("it has one");
+    elder.active = None;
+    elder.succeeded.push(OLD_FP.to_owned());
+    assert_eq!(settled_record(&mut snapshot).actions, [Action::Look(Question::Elders)]);
+    let elders = snapshot.elders.clone();
+    listed(&mut snapshot, elders);
+    assert_eq!(elected(&snapshot), Some(("a".to_owned(), 1)));
+    settled_record(&mut snapshot);
+    assert!(snapshot.status_mut().has_succeeded(OLD_FP), "its successes carry over");
+    assert_eq!(snapshot.status_mut().members, [uid("shop")]);
+}
+
+#[test]
+fn the_list_counts_and_not_the_watch_when_a_workload_arrives() {
+    let mut snapshot = newcomer(empty());
+    snapshot.elders.clear();
+    assert_eq!(settled_record(&mut snapshot).actions, [Action::Look(Question::Elders)], "the watch knows of no elder");
+    let elder = Record { name: "old.group".to_owned(), ..record(running("x", 9)) };
+    listed(&mut snapshot, vec![elder.clone()]);
+    let decision = settled_record(&mut snapshot);
+    assert!(matches!(&decision.actions[..], [Action::WriteStatus(at, _)] if at.name == "old.group"));
+    listed(&mut snapshot, vec![Record { status: None, ..elder.clone() }]);
+    assert_eq!(settled_record(&mut snapshot).actions, [], "nobody knows who runs there");
+    let stranger = Record { owners: vec![owner("another")], ..elder };
+    listed(&mut snapshot, vec![stranger.clone()]);
+    snapshot.record_mut().resource_version = "8".to_owned();
+    assert_eq!(settled_record(&mut snapshot).actions, [Action::Look(Question::Elders)], "listed too early");
+    listed(&mut snapshot, vec![stranger]);
+    assert_eq!(elected(&snapshot), Some(("a".to_owned(), 1)), "a record of others is no elder");
+}
+
+#[test]
+fn a_workload_that_was_made_again_waits_for_the_attempt_of_the_one_before_it() {
+    let mut snapshot = newcomer(running("x", 9));
+    let before = Workload { uid: "uid-of-the-one-before".to_owned(), ..workload("shop") };
+    snapshot.elders[0].owners = vec![Owner::of(&before)];
+    let decision = settled_record(&mut snapshot);
+    let [Action::WriteStatus(_, status)] = &decision.actions[..] else { panic!("{:?}", decision.actions) };
+    let [departed] = &status.departed[..] else { panic!("{:?}", status.departed) };
+    assert_eq!((departed.workload_uid.as_str(), departed.generation), ("uid-of-the-one-before", i64::MAX));
+    let mut status = (**status).clone();
+    status.succeeded.push(FP.to_owned());
+    snapshot.elders[0].status = Some(status.clone());
+    assert_eq!(settled_record(&mut snapshot).actions, []);
+    status.active = None;
+    snapshot.elders[0].status = Some(status);
+    let elders = snapshot.elders.clone();
+    listed(&mut snapshot, elders);
+    assert_eq!(elected(&snapshot), Some(("a".to_owned(), 1)), "what it succeeded in may have been another database");
+}
+
+#[test]
+fn a_group_elects_without_a_question_for_whom_it_elected_before() {
+    let mut snapshot = group(empty(), vec![pod("a")]);
+    assert_eq!(elected(&snapshot), Some(("a".to_owned(), 1)));
+    snapshot.record_mut().owners = vec![owner("admin")];
+    snapshot.workloads.push(workload("admin"));
+    snapshot.workloads.remove(0);
+    settled_record(&mut snapshot);
+    assert_eq!(snapshot.status_mut().members, [""; 0], "who owns it no more is forgotten");
+}
+
+#[test]
+fn a_group_that_a_workload_left_does_not_elect_for_a_late_view_of_it() {
+    let mut snapshot = group(empty(), vec![pod("a")]);
+    let departed = Departed { workload_uid: uid("shop"), generation: 4 };
+    snapshot.status_mut().departed.push(departed);
+    snapshot.workloads[0].generation = 3;
+    assert_eq!(elected(&snapshot), None);
+    snapshot.workloads[0].generation = 5;
+    assert_eq!(elected(&snapshot), Some(("a".to_owned(), 1)), "it came back");
+    assert_eq!(snapshot.status_mut().departed.len(), 1);
+    settled_record(&mut snapshot);
+    assert!(snapshot.status_mut().departed.is_empty());
+}
+
+#[test]
+fn one_runner_among_several_workloads_and_one_after_the_other() {
+    let other = Pod { fingerprint: OLD_FP.to_owned(), created: at(1), ..pod("b") };
+    let mut snapshot = group(empty(), vec![pod("a"), other]);
+    snapshot.workloads.push(Workload { fingerprint: OLD_FP.to_owned(), ..workload("admin") });
+    snapshot.record_mut().owners.push(owner("admin"));
+    snapshot.status_mut().members.push(uid("admin"));
+    assert_eq!(elected(&snapshot), Some(("a".to_owned(), 1)));
+    snapshot.status_mut().active = Some(active("a", 1));
+    snapshot.status_mut().last_attempt = 1;
+    snapshot.pods[0] = runner("a", 1);
+    assert_eq!(settled_record(&mut snapshot).actions, [], "the other waits");
+    snapshot.pods[0].agent = AgentState::Exited(verdict("a", 1, Outcome::Succeeded));
+    settled_record(&mut snapshot);
+    assert_eq!(elected(&snapshot), None, "and also until the first is settled");
+    snapshot.pods[0] = Pod { agent: AgentState::Running, passed: true, gate_open: true, ..marked("a", 1) };
+    assert_eq!(elected(&snapshot), Some(("b".to_owned(), 2)));
+}
+
+#[test]
+fn the_same_migration_runs_once_for_all_workloads_of_a_group() {
+    let mut snapshot = group(succeeded(FP), vec![pod("a"), pod("b")]);
+    snapshot.workloads.push(workload("admin"));
+    snapshot.record_mut().owners.push(owner("admin"));
+    assert_eq!(opens(&settled_record(&mut snapshot)), ["a", "b"]);
+    assert_eq!(elected(&snapshot), None);
+}
