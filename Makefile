@@ -54,6 +54,7 @@ model-deep:
 test-api:
 	cargo test -p testcluster --test api
 	cargo test --test '*_api'
+	cargo test --test rotation
 
 # libFuzzer's instrumentation, which the stable toolchain has too.
 fuzz:
