@@ -141,6 +141,29 @@ pub fn roll_back(shop: &Shop<'_>) -> Result<Row> {
     Ok(row("rollout undo to release 2", runs, Observed { elected: None, opened: Some(opened) }, Some(failed)))
 }
 
+/// A second fence: release 2 again, as another migration, under a lock in the database itself.
+///
+/// # Errors
+/// When anything is not as promised.
+pub fn second_fence(shop: &Shop<'_>) -> Result<Row> {
+    println!("\n6. A lock in the database: release 2 migrates once more, through migration-gate run");
+    let before = shop.ledger()?;
+    let (object, of_shop) = (format!("deployment/{NAME}"), ["-n", NAMESPACE]);
+    let annotations = ["migration-gate.dev/lock-env=DATABASE_URL", "migration-gate.dev/revision=fenced"];
+    shop.site.cluster.kubectl(&[&["annotate", &object][..], &annotations, &of_shop].concat())?;
+    let limit = format!("--timeout={}s", LIMIT.as_secs());
+    shop.site.cluster.kubectl(&[&["rollout", "status", &object, &limit][..], &of_shop].concat())?;
+    let record = phase(shop, "Succeeded")?;
+    let history = shop.site.database.psql_in(NAME, "SELECT run_key, state FROM migration_gate_runs")?;
+    let deployment = shop.site.cluster.get(&[&[object.as_str()][..], &of_shop].concat())?;
+    let migration = text(&deployment["spec"]["template"]["metadata"]["labels"]["migration-gate.dev/migration"]);
+    tell(format!("the database's own history says: {history}"));
+    promise(history == format!("{migration}|succeeded"), || format!("{history:?} is not the success of {migration}"))?;
+    tell(text(&record["status"]["message"]));
+    let runs = runs(before, shop.ledger()?, 1)?;
+    Ok(row("under a lock in the database", runs, Observed::default(), None))
+}
+
 fn row(step: &'static str, runs: u64, observed: Observed, failed: Option<(u64, u64)>) -> Row {
     Row { step, runs, elected: observed.elected, opened: observed.opened, failed }
 }

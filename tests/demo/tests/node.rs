@@ -27,6 +27,9 @@ fn five_rollouts_migrate_as_often_as_they_should_and_refuse_nobody() -> Result<(
     let back = steps::roll_back(&shop)?;
     assert_eq!((back.runs, back.elected), (0, None));
     assert!(back.failed.is_some_and(|(failed, _)| failed == 0), "{back:?}");
+
+    let fenced = steps::second_fence(&shop)?;
+    assert_eq!(fenced.runs, 1);
     site.cluster.down()?;
     Ok(())
 }
