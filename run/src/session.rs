@@ -91,13 +91,25 @@ impl SessionLock {
             _ => return Ok(Attempt::Busy),
         };
         if self.is_pooled().await {
-            // It would stay with a session that others use, and keep everybody out. Nothing is prepared for this.
-            let key = postgres_key(&self.name);
-            let let_go = format!("SELECT pg_advisory_unlock({key}), set_config('migration_gate.owner', '', false)");
-            let _ = self.open()?.batch(&let_go).await;
+            self.let_go_of_pooled().await;
             return Err(Failure::new(Kind::Unfit, POOLER));
         }
         Ok(Attempt::Taken)
+    }
+
+    /// It would stay with a session that others use, and keep everybody out. Each statement may meet another session, so
+    /// it looks for the one with its name; and nothing is prepared for that.
+    async fn let_go_of_pooled(&mut self) {
+        let (key, owner) = (postgres_key(&self.name), self.owner.clone());
+        let Ok(connection) = self.open() else { return };
+        let let_go = format!(
+            "SELECT CASE WHEN current_setting('migration_gate.owner', true) = '{owner}' THEN \
+             pg_advisory_unlock({key}) AND set_config('migration_gate.owner', '', false) = '' END"
+        );
+        for _ in 0..LET_GO_TRIES {
+            let _ = connection.batch(&let_go).await;
+            tokio::time::sleep(LET_GO_PAUSE).await;
+        }
     }
 
     /// Whether a second connection gets the session that has the lock: a pooler lends it to whoever comes next.
@@ -138,6 +150,10 @@ impl SessionLock {
         Ok(())
     }
 }
+
+/// How often, and with which pauses, a session with the lock is looked for in a pool.
+const LET_GO_TRIES: u32 = 40;
+const LET_GO_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long the second connection may take: where there is no room for one, it is not made.
 const PROBE_PATIENCE: Duration = Duration::from_secs(3);

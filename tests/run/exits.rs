@@ -58,6 +58,8 @@ fn every_bad_input_has_a_sentence_and_a_code() {
     refused(&url, &["--once", ""], 64, "is the variable that it comes from set?");
     refused(&url, &["--history-table", "a;b"], 64, "a table's name is");
     refused(&url, &["--attempts", "0"], 64, "--attempts");
+    refused(&url, &["--lost-grace", "3m"], 64, "a successor waits for as long");
+    refused(&url, &["--lock-env", "NO_SUCH_VARIABLE"], 64, "NO_SUCH_VARIABLE is not set");
     refused("file:/tmp/x", &["--lock-table", "t"], 64, "--lock-table is for");
     refused("file:/nowhere/x", &[], 78, "/nowhere/x");
     refused("sqlite:/nowhere/x.db", &[], 78, "unable to open database file");
@@ -216,6 +218,32 @@ fn the_commands_own_end_is_passed_on() {
 }
 
 #[test]
+fn what_takes_too_long_is_ended_and_a_report_says_what_came_of_it() {
+    let folder = Folder::new();
+    let url = format!("file:{}", folder.file("lock").display());
+    let report = folder.file("report");
+    let report_option = format!("--report={}", report.display());
+    let outcome = || fs::read_to_string(&report).expect("a report");
+    for (more, command, code, said) in [
+        (&["--once", "v1"][..], &["true"][..], 0, "succeeded"),
+        (&["--once", "v1"], &["false"], 0, "succeeded"),
+        (&["--once", "v2", "--timeout", "1s"], &["sleep", "600"], 124, "timedOut"),
+        (&["--once", "v2", "--timeout", "1m"], &["sh", "-c", "exit 75"], 75, "failed"),
+        (&["--once", "v2"], &["sh", "-c", "kill $(cut -d' ' -f4 /proc/$PPID/stat); sleep 600"], 143, "interrupted"),
+    ] {
+        let arguments = [&[report_option.as_str()], more].concat();
+        let ended = start(&url, &arguments, &words(command)).wait();
+        assert_eq!(ended.code, Some(code), "{command:?}: {ended:?}");
+        assert_eq!(outcome(), format!(r#"{{"outcome":"{said}"}}"#), "{command:?}");
+    }
+    let status = start(&url, &["--status"], &[]).wait().output;
+    assert!(status.contains("124") && status.contains("interrupted"), "{status}");
+    // It is asked to write the report before it can say that all went well.
+    let nowhere = start(&url, &["--report", "/nowhere/report"], &words(TRUE)).wait();
+    assert_eq!(nowhere.code, Some(73), "{nowhere:?}");
+}
+
+#[test]
 fn a_signal_reaches_the_command_and_the_history() {
     let folder = Folder::new();
     let url = format!("file:{}", folder.file("lock").display());
@@ -268,6 +296,8 @@ fn secrets_are_nowhere() {
     assert_eq!(starter.wait().code, Some(1));
     let rows = server.psql_in(&database, "SELECT * FROM migration_gate_runs").expect("the table");
     assert!(rows.contains("password ***") && !rows.contains("testcluster"), "{rows}");
+    let seen = start(&url, &[], &words(&["sh", "-c", "env"])).wait();
+    assert!(seen.code == Some(0) && !seen.output.contains("testcluster"), "the command has the lock's URL: {seen:?}");
     let noted = {
         let mut by_argument = Command::new(program());
         by_argument.args(["run", "--lock", &url, "--", "true"]);

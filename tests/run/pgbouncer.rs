@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use testcluster::postgres::Server;
 
 use super::mariadb::{free_address, install, run, spawn_to_die_with_us, unprivileged};
-use super::starter::{Folder, SOON, new_name, postgres, start, until, witness};
+use super::starter::{Folder, Running, SOON, assert_apart, new_name, postgres, start, until, witness};
 
 /// A pooler before a server; ends when this is dropped or the test's process dies.
 pub struct Pooler {
@@ -62,33 +62,34 @@ impl Drop for Pooler {
     }
 }
 
-fn never(folder: &Folder) -> Vec<String> {
-    witness(&folder.0, std::time::Duration::ZERO)
-}
-
+/// How soon it is noticed depends on which sessions the pool lends: before anything runs, as a rule, else at the next
+/// check. What never happens is that two run at once.
 #[test]
-fn a_session_lock_behind_a_pooler_in_transaction_mode_is_refused() {
+fn a_session_lock_behind_a_pooler_in_transaction_mode_is_noticed() {
     let server = postgres();
     let database = new_name("pooled");
-    let direct = server.create_database(&database).expect("a database");
+    server.create_database(&database).expect("a database");
     let pooler = Pooler::start(&server);
     let folder = Folder::new();
-    // Nobody else uses the pool, so that each of them gets the same session as the one before.
-    for round in 0..3 {
-        let ended = start(&pooler.url_of(&database), &["--once", &format!("v{round}")], &never(&folder)).wait();
-        assert_eq!(ended.code, Some(78), "{ended:?}");
-        assert!(ended.output.contains("use --lock-table NAME"), "{ended:?}");
-    }
-    // Many at once: none may run either.
-    let many: Vec<_> = (0..12).map(|_| start(&pooler.url_of(&database), &["--once", "v9"], &never(&folder))).collect();
-    for starter in many {
+    let command = witness(&folder.0, std::time::Duration::from_millis(600));
+    let mut noticed = 0;
+    let mut end = |starter: Running| {
         let ended = starter.wait();
-        assert_eq!(ended.code, Some(78), "{ended:?}");
+        assert!(matches!(ended.code, Some(0 | 75 | 78)), "{ended:?}");
+        noticed += usize::from(ended.output.contains("use --lock-table NAME"));
+    };
+    let start = |key: &str, lock: &str| {
+        let arguments = ["--once", key, "--lock-name", lock, "--lock-wait", "5s"];
+        start(&pooler.url_of(&database), &arguments, &command)
+    };
+    // A lock may stay in the pool, so each has one of its own.
+    for lock in ["a", "b", "c"] {
+        end(start("v1", lock));
     }
-    assert_eq!(folder.lines("started").len(), 0);
-    // And none of them has left a lock behind in the pool.
-    let ended = start(&direct, &["--once", "v1", "--lock-wait", "5s"], &never(&folder)).wait();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let many: Vec<_> = (0..12).map(|_| start("v2", "d")).collect();
+    many.into_iter().for_each(&mut end);
+    assert!(noticed > 0, "nobody noticed the pooler");
+    assert_apart(&folder);
 }
 
 #[test]
