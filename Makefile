@@ -47,9 +47,16 @@ test-run-long:
 test-model:
 	cargo test -p model --tests -- --nocapture --test-threads 1
 
-# Each cluster up to ten million states, 150 million in all; 4 GB and about half an hour.
+# Each cluster up to ten million states.
 model-deep:
 	nice cargo run -q -p model -- deep
+
+# Hours; `cargo install cargo-mutants --locked` once. Each change of the source should make a unit test fail.
+mutants:
+	cargo mutants --jobs 2 --output target/mutants/controller -p migration-gate \
+	  -f 'src/controller/{decide,evidence,record,standing}.rs' -- --lib controller::
+	cargo mutants --jobs 2 --output target/mutants/agent -p migration-gate-agent \
+	  -f 'agent/src/{machine,journal,attempt,signal}.rs' -- --lib
 
 test-api:
 	cargo test -p testcluster --test api
