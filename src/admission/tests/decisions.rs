@@ -18,11 +18,6 @@ fn wrapping() -> Value {
     object
 }
 
-fn init_containers(object: &Value) -> Vec<&str> {
-    let list = object["spec"]["template"]["spec"]["initContainers"].as_array();
-    list.into_iter().flatten().filter_map(|container| container["name"].as_str()).collect()
-}
-
 #[test]
 fn unlabelled_workloads_are_untouched() {
     let unlabelled = with(&orders(), "/metadata/labels", Value::Null);
@@ -287,27 +282,6 @@ fn a_generated_name_needs_a_group() {
     let unnamed = with(&orders(), "/metadata/name", Value::Null);
     assert!(create(&unnamed).message().contains("generateName"));
     assert_eq!(create(&annotated(&unnamed, annotation::GROUP, "orders-db")).decision, Decision::Injected);
-}
-
-#[test]
-fn other_webhooks_may_add_to_our_containers() {
-    let mut injected = create(&orders()).object;
-    for container in injected["spec"]["template"]["spec"]["initContainers"].as_array_mut().expect("a list") {
-        container["securityContext"] = json!({"allowPrivilegeEscalation": false});
-        container["env"] = json!([{"name": "PROXY", "value": "http://proxy"}]);
-        container["imagePullPolicy"] = json!("IfNotPresent");
-    }
-    assert_eq!(create(&injected).decision, Decision::Kept);
-}
-
-#[test]
-fn the_migration_comes_last_again_when_somebody_adds_behind_it() {
-    let injected = create(&orders()).object;
-    let sidecar = json!({"name": "proxy", "image": "proxy:1", "restartPolicy": "Always"});
-    let behind = with(&injected, "/spec/template/spec/initContainers/-", sidecar);
-    let outcome = update(&injected, &behind);
-    assert_eq!(outcome.decision, Decision::Injected);
-    assert_eq!(init_containers(&outcome.object), [pod::INSTALL_CONTAINER, "proxy", pod::MIGRATE_CONTAINER]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod audit;
 mod decisions;
 mod fingerprints;
 mod laws;
+mod others;
 mod snapshots;
 mod warnings;
 
@@ -160,6 +161,12 @@ fn with(object: &Value, pointer: &str, value: Value) -> Value {
         set(&mut object, pointer, value);
     }
     object
+}
+
+/// The names of an object's init containers.
+fn init_containers(object: &Value) -> Vec<&str> {
+    let list = object["spec"]["template"]["spec"]["initContainers"].as_array();
+    list.into_iter().flatten().filter_map(|container| container["name"].as_str()).collect()
 }
 
 /// The path of a file under `tests/data`.
