@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::gone::Gone;
 use super::objects::GroupKey;
 use super::snapshot::{Live, Node, Pod, Record, RecordView, Snapshot, Unreadable, Workload};
 
@@ -17,6 +18,8 @@ pub struct Index {
     homes: HashMap<Arc<str>, Arc<GroupKey>>,
     /// Workloads that ask for a gate and have none, by UID.
     ungated: HashSet<String>,
+    /// What ended lately.
+    gone: Gone,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +48,9 @@ pub type Concerned = Vec<GroupKey>;
 impl Index {
     /// A pod was seen. Nothing changes where a newer version of it is known.
     pub fn put_pod(&mut self, key: GroupKey, mut pod: Pod) -> Concerned {
+        if self.gone.knows(&pod.uid, &pod.resource_version) {
+            return Concerned::new();
+        }
         let mut concerned = self.leave(&pod.uid, &key);
         let home = self.home(&key);
         let pods = &mut self.groups.entry(Arc::clone(&home)).or_default().pods;
@@ -93,6 +99,9 @@ impl Index {
 
     /// A record was seen, or came back from a write of it. Nothing changes where a newer version of it is known.
     pub fn put_record(&mut self, key: GroupKey, record: Record) -> Concerned {
+        if self.gone.knows(&record.uid, &record.resource_version) {
+            return Concerned::new();
+        }
         let entry = self.groups.entry(self.home(&key)).or_default();
         if let Some(known) = &entry.record {
             let older = known.uid == record.uid && is_older(&record.resource_version, &known.resource_version);
@@ -145,6 +154,13 @@ impl Index {
         let has = |entry: &Entry| entry.record_uid() == Some(uid);
         let key = self.groups.iter().find(|(_, entry)| has(entry)).map(|(key, _)| Arc::clone(key));
         key.map_or_else(Concerned::new, |key| self.remove_record(&key, uid))
+    }
+
+    /// A watch said that an object ended with this version; `remove` forgets it. What is said of it later, but was
+    /// true before, changes nothing.
+    pub fn end(&mut self, uid: &str, version: &str, remove: impl Fn(&mut Index, &str) -> Concerned) -> Concerned {
+        self.gone.note(uid, version);
+        remove(self, uid)
     }
 
     /// A pod or workload is gone, or is ours no more.
@@ -306,7 +322,7 @@ impl Index {
 
 /// Whether one version of an object is older than another of the same object. Versions are numbers that grow
 /// (Kubernetes, "API Concepts", resource versions, since 1.35); where they are not, what came last counts.
-fn is_older(version: &str, than: &str) -> bool {
+pub(super) fn is_older(version: &str, than: &str) -> bool {
     match (version.parse::<u64>(), than.parse::<u64>()) {
         (Ok(version), Ok(than)) => version < than,
         _ => false,

@@ -9,6 +9,7 @@ pub mod decide;
 pub mod eligible;
 pub mod evidence;
 mod gauges;
+mod gone;
 pub mod index;
 pub mod lease;
 pub mod live;

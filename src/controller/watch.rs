@@ -186,7 +186,8 @@ impl Watching {
                 Some(Ok(Event::Apply(object))) => self.cache.update(|index| seen(index, &object)),
                 Some(Ok(Event::Delete(object))) => {
                     if let Some(uid) = &object.meta().uid {
-                        self.cache.update(|index| gone(index, uid));
+                        let version = object.meta().resource_version.as_deref().unwrap_or_default();
+                        self.cache.update(|index| index.end(uid, version, &gone));
                     }
                 }
                 Some(Err(error)) => {
