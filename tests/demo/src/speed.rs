@@ -39,8 +39,8 @@ pub fn measure(site: &Site) -> Result<Vec<String>> {
     site.cluster.apply(&namespace.to_string())?;
     let mut rows = vec!["| what | median | slowest |".to_owned(), "|---|---|---|".to_owned()];
     rows.extend(rollouts(site)?);
-    rows.extend(starts(site)?);
     rows.extend(waiting(site)?);
+    rows.extend(starts(site)?);
     Ok(rows)
 }
 
@@ -115,12 +115,21 @@ fn last_open(site: &Site, fingerprint: &str) -> Result<Timestamp> {
     last.ok_or_else(|| Error::Unreadable("the audit log has no pass".to_owned()))
 }
 
-/// Pods one after another, plain and injected with a migration that is done: what injection adds to a start.
+/// Pods one after another, plain and injected with a migration that is done, the agent brought by a container and by an
+/// image volume: what each adds to a start.
 fn starts(site: &Site) -> Result<Vec<String>> {
     site.cluster.kubectl(&["delete", "deployment", "gated", "-n", NAMESPACE])?;
     let mut medians = Vec::new();
     let mut rows = Vec::new();
-    for (name, annotations) in [("plain", None), ("injected", Some(("revision", "1")))] {
+    let injected = Some(("revision", "1"));
+    for (name, annotations, what) in [
+        ("plain", None, "plain pod"),
+        ("injected", injected, "injected pod, the agent from an init container"),
+        ("mounted", injected, "injected pod, the agent from an image volume"),
+    ] {
+        if name == "mounted" {
+            deliver_by_image_volume(site)?;
+        }
         let mut deployment = manifest(name, 1, annotations.as_slice());
         if annotations.is_none() {
             deployment["metadata"] = json!({ "name": name, "namespace": NAMESPACE });
@@ -135,12 +144,37 @@ fn starts(site: &Site) -> Result<Vec<String>> {
         }
         let mut times = watch.end();
         times.sort_by(f64::total_cmp);
-        rows.push(row(&format!("{name} pod created → Ready"), &times));
+        rows.push(row(&format!("{what}: created → Ready"), &times));
         medians.push(times[times.len() / 2]);
         site.cluster.kubectl(&["delete", "deployment", name, "-n", NAMESPACE])?;
     }
-    rows.push(format!("| injection adds (difference of the medians) | {:.3} s | |", medians[1] - medians[0]));
+    for (median, how) in medians[1..].iter().zip(["an init container", "an image volume"]) {
+        rows.push(format!(
+            "| injection with {how} adds (difference of the medians) | {:.3} s | |",
+            median - medians[0]
+        ));
+    }
     Ok(rows)
+}
+
+/// Sets the installation's option, and waits until what is created has no install container any more: a webhook that ends
+/// still serves for some seconds.
+fn deliver_by_image_volume(site: &Site) -> Result<()> {
+    let webhook = "deployment/migration-gate-webhook";
+    let option = "MIGRATION_GATE_AGENT_DELIVERY=image-volume";
+    site.cluster.kubectl(&["set", "env", webhook, "-n", "migration-gate-system", option])?;
+    let probe = site.artefacts.shop.with_file_name("probe.json");
+    fs::write(&probe, manifest("probe", 1, &[("revision", "1")]).to_string())
+        .map_err(|error| crate::site::system(&probe, error))?;
+    site.cluster.wait_for("the webhooks with the option", LIMIT, || {
+        let file = probe.to_string_lossy();
+        let created = site.cluster.kubectl(&["create", "--dry-run=server", "-o", "json", "-f", &file])?;
+        Ok(match created.contains("migration-gate-install") {
+            true => Seen::NotYet("it is still injected with an install container".to_owned()),
+            false => Seen::Done(()),
+        })
+    })?;
+    Ok(())
 }
 
 /// What agents that wait take.
@@ -157,6 +191,7 @@ fn waiting(site: &Site) -> Result<Vec<String>> {
     let spent = ticks() - before;
     let resident: Vec<u64> = agents.iter().map(|pid| kilobytes(pid, "Rss:")).collect();
     let private: Vec<u64> = agents.iter().map(|pid| kilobytes(pid, "Private_Dirty:")).collect();
+    site.cluster.kubectl(&["delete", "deployment", "held", "-n", NAMESPACE])?;
     let most = |values: &[u64]| values.iter().copied().max().unwrap_or_default();
     Ok(vec![
         format!("| waiting agent, resident memory | {} kB | |", most(&resident)),
