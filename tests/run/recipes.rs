@@ -4,8 +4,10 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use serde_json::Value;
+use testcluster::postgres::Server;
 
 use super::starter::{Folder, new_name, postgres, program, start_program};
 
@@ -43,6 +45,8 @@ fn shell(line: &Value) -> Vec<String> {
 struct Machine {
     folder: Folder,
     database: String,
+    /// It goes on for as long as somebody has it.
+    _server: Arc<Server>,
 }
 
 impl Machine {
@@ -55,7 +59,8 @@ impl Machine {
             fs::write(&path, format!("#!/bin/sh\necho {name} >> {}/ran\n", folder.0.display())).expect("a file");
             fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("its owner may");
         }
-        Machine { folder, database: postgres().create_database(&new_name("recipe")).expect("a database") }
+        let server = postgres();
+        Machine { folder, database: server.create_database(&new_name("recipe")).expect("a database"), _server: server }
     }
 
     /// Runs it twice, with these programs found in this machine's folder; what it ran.
