@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop witness image crd test test-unit test-model model-deep mutants test-api test-node test-faults test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop witness image crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down fmt lint clean
 
 binaries: program agent
 
@@ -75,9 +75,12 @@ fuzz:
 crd:
 	cargo run --quiet -- crd > deploy/crd.yaml
 
-test-node: image shop witness
+test-node: image shop
 	cargo test -p testcluster --test node -- --test-threads 1
 	cargo test -p demo --tests -- --test-threads 1
+
+# Each quick fault once. Not in `make test` as long as one of them is known to leave a pod stuck: see docs/reliability.md.
+test-faults-short: image witness
 	cargo test -p faults --test node -- --nocapture
 
 test-faults: image shop witness
