@@ -146,9 +146,6 @@ fn table(lines: &[Line]) {
             line.waiting.saturating_sub(line.before) as f64 / each,
         );
     }
-    println!(
-        "\nThe runner has two writes more than the others: its signal, before the success, and none after: its pass comes with its mark."
-    );
 }
 
 /// Progress, for people.

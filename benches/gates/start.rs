@@ -20,9 +20,9 @@ const AT_ONCE: usize = 8;
 /// After this time without a write nothing more is expected.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Measures it. `GROUPS` chooses another number than 1,000.
+/// Measures it. `START_GROUPS` chooses another number than 1,000.
 pub async fn measure(cluster: &Cluster, client: &Client) -> Result<()> {
-    let groups: usize = std::env::var("GROUPS").map_or(Ok(1000), |groups| groups.parse())?;
+    let groups: usize = std::env::var("START_GROUPS").map_or(Ok(1000), |groups| groups.parse())?;
     if groups == 0 {
         return Ok(());
     }
@@ -42,7 +42,7 @@ pub async fn measure(cluster: &Cluster, client: &Client) -> Result<()> {
     quiet(client).await?;
     controller.end()?;
 
-    let Some((pods, runner)) = running.first() else { return Err("GROUPS must be 10 at least".into()) };
+    let Some((pods, runner)) = running.first() else { return Err("START_GROUPS must be 10 at least".into()) };
     runner.succeed(client).await?;
     say("start: the controller starts");
     let writes = pods::all_writes(client).await?;
