@@ -265,6 +265,23 @@ pub struct Migration {
     pub attempts: Vec<Attempt>,
 }
 
+impl Migration {
+    /// One of which only the fingerprint is known.
+    pub fn unknown(fingerprint: &str) -> Migration {
+        Migration {
+            fingerprint: fingerprint.to_owned(),
+            image: String::new(),
+            command: String::new(),
+            revision: None,
+            phase: Phase::Pending,
+            approved: false,
+            failures: 0,
+            interruptions: 0,
+            attempts: Vec::new(),
+        }
+    }
+}
+
 /// One attempt that ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

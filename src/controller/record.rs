@@ -74,17 +74,7 @@ pub fn remember(status: &mut MigrationGateStatus, workload: &Workload) {
 fn entry<'a>(status: &'a mut MigrationGateStatus, fingerprint: &str) -> &'a mut Migration {
     let at = status.migrations.iter().position(|migration| migration.fingerprint == fingerprint);
     let at = at.unwrap_or_else(|| {
-        status.migrations.push(Migration {
-            fingerprint: fingerprint.to_owned(),
-            image: String::new(),
-            command: String::new(),
-            revision: None,
-            phase: Phase::Pending,
-            approved: false,
-            failures: 0,
-            interruptions: 0,
-            attempts: Vec::new(),
-        });
+        status.migrations.push(Migration::unknown(fingerprint));
         status.migrations.len() - 1
     });
     &mut status.migrations[at]

@@ -137,7 +137,7 @@ impl MarkSucceededArguments {
     async fn recorded(&self, cluster: &Cluster) -> Result<(String, Migration), Problem> {
         let whole = self.order.migration.as_deref().filter(|prefix| prefix.len() == 32);
         let record = match (record_of(cluster, &self.order.subject).await, whole) {
-            (Err(Problem::Unfit(_)), Some(fingerprint)) => return Ok((self.name()?, unknown(fingerprint))),
+            (Err(Problem::Unfit(_)), Some(fingerprint)) => return Ok((self.name()?, Migration::unknown(fingerprint))),
             (record, _) => record?,
         };
         let choice = Choice {
@@ -151,7 +151,7 @@ impl MarkSucceededArguments {
         let name = record.metadata.name.clone().unwrap_or_default();
         let known = choice.make(cluster, &self.order.subject, &record).await;
         match (known, whole) {
-            (Err(Problem::Unfit(_)), Some(fingerprint)) => Ok((name, unknown(fingerprint))),
+            (Err(Problem::Unfit(_)), Some(fingerprint)) => Ok((name, Migration::unknown(fingerprint))),
             (known, _) => Ok((name, known?)),
         }
     }
@@ -176,22 +176,7 @@ impl MarkSucceededArguments {
             Problem::Unfit(format!("{} of {} is not gated", self.order.subject.name(), file.display()))
         })?;
         let command = found.command.join(" ");
-        Ok((found.record, Migration { image: found.image, command, ..unknown(&found.fingerprint) }))
-    }
-}
-
-/// A migration of which only the fingerprint is known.
-fn unknown(fingerprint: &str) -> Migration {
-    Migration {
-        fingerprint: fingerprint.to_owned(),
-        image: String::new(),
-        command: String::new(),
-        revision: None,
-        phase: Phase::Pending,
-        approved: false,
-        failures: 0,
-        interruptions: 0,
-        attempts: Vec::new(),
+        Ok((found.record, Migration { image: found.image, command, ..Migration::unknown(&found.fingerprint) }))
     }
 }
 
