@@ -4,7 +4,7 @@ use clap::Args;
 use kube::{Client, Config};
 
 use super::{Exit, Failure, LogArguments, serve};
-use crate::controller::decide::Rules;
+use crate::controller::decision::Rules;
 use crate::controller::evidence::NodeDeletion;
 use crate::controller::{self, Options};
 use crate::health::{self, Readiness};

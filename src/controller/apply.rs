@@ -22,7 +22,7 @@ use crate::migration::{
     Condition, ConditionStatus, ConditionType, MigrationGate, MigrationGateSpec, MigrationGateStatus,
 };
 
-use super::decide::{Action, Hold, PodRef, RecordRef, Settlement};
+use super::decision::{Action, Hold, PodRef, RecordRef, Settlement};
 use super::objects::{GroupKey, MANAGED_BY, MANAGER, PodObject, record_facts};
 use super::queue::Turn;
 use super::snapshot::{Guards, Owner, Record, Unreadable, Workload};

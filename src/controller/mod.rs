@@ -1,11 +1,12 @@
 //! The controller: elects one waiting pod, records the outcome, opens the gates.
 //!
 //! [`watch`] turns watch events into the values of an [`index`]; [`decide`] turns a [`snapshot`] of one group into
-//! actions, weighing [`evidence`] and writing the next [`record`]; [`apply`] alone writes to the cluster. [`work`] runs
+//! a [`decision`], weighing [`evidence`] and writing the next [`record`]; [`apply`] alone writes to the cluster. [`work`] runs
 //! this for each group that changed, as long as the [`lease`] is held.
 
 pub mod apply;
 pub mod decide;
+pub mod decision;
 pub mod eligible;
 pub mod evidence;
 mod gauges;
@@ -56,7 +57,7 @@ pub struct Options {
     /// This process's name among the candidates; its pod's name, say.
     pub identity: String,
     /// What the installation takes for proof.
-    pub rules: decide::Rules,
+    pub rules: decision::Rules,
 }
 
 /// Starts the controller's tasks under a supervisor. `ready` is set once every watch has its first list.

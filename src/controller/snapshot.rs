@@ -245,7 +245,7 @@ pub struct Node {
     pub leaving: bool,
 }
 
-/// Answers to [`Action::Look`](super::decide::Action::Look), read from the API server after the question was asked.
+/// Answers to [`Action::Look`](super::decision::Action::Look), read from the API server after the question was asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
     /// What was asked about. A watch may have brought another attempt, or another record, before the answer came.

@@ -8,7 +8,8 @@ use crate::contract::{Outcome, RECORD_FINALIZER, Report, Run, Settled, Signal, V
 use crate::migration::{Active, MigrationGateStatus};
 use crate::settings::Policy;
 
-use super::decide::{Action, Decision, Rules, decide};
+use super::decide::decide;
+use super::decision::{Action, Decision, Rules};
 use super::evidence::NodeDeletion;
 use super::snapshot::{
     AgentState, Asked, Exit, Guards, Live, Node, Owner, Pod, PodPhase, Record, RecordView, Snapshot, Workload,

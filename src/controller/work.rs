@@ -17,7 +17,8 @@ use crate::migration::{MigrationGate, MigrationGateStatus};
 use crate::supervise::{Sentence, Shutdown};
 
 use super::apply::{UNREADABLE, Writer};
-use super::decide::{Action, Decision, Rules, decide};
+use super::decide::decide;
+use super::decision::{Action, Decision, Rules};
 use super::live::Reader;
 use super::objects::GroupKey;
 use super::queue::Turn;

@@ -15,7 +15,7 @@ use crate::controller::index::Index;
 use crate::controller::objects::{DeploymentObject, GroupKey, NodeObject, record_facts, unreadable_facts};
 use crate::controller::pods::Pods;
 use crate::controller::snapshot::{Asked, Found, Live, LiveNode, RecordView, Snapshot};
-use crate::controller::{decide, evidence, snapshot};
+use crate::controller::{decision, evidence, snapshot};
 use crate::migration::{Active, MigrationGate};
 
 /// What was read of one namespace.
@@ -170,7 +170,7 @@ pub(crate) fn active(snapshot: &Snapshot) -> Option<&Active> {
 }
 
 /// What an installation takes for proof, as far as a person can know: the default.
-pub(crate) const RULES: decide::Rules = decide::Rules { node_deletion: evidence::NodeDeletion::Proves };
+pub(crate) const RULES: decision::Rules = decision::Rules { node_deletion: evidence::NodeDeletion::Proves };
 
 /// Whether a Deployment asks for a gate.
 pub(crate) fn is_gated(deployment: &Deployment) -> bool {

@@ -15,6 +15,7 @@ mod fingerprints;
 mod laws;
 mod others;
 mod snapshots;
+mod sticky;
 mod warnings;
 
 /// An installation, as its operator would name it.
@@ -183,4 +184,17 @@ fn check_snapshot(path: &str, actual: &str) {
     }
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(expected == actual, "{path} differs (UPDATE_SNAPSHOTS=1 writes it); now:\n{actual}");
+}
+
+fn annotated(object: &Value, key: &str, value: &str) -> Value {
+    with(object, &format!("/metadata/annotations/{}", key.replace('/', "~1")), json!(value))
+}
+
+/// `orders`, with an init container that migrates, wrapped.
+fn wrapping() -> Value {
+    let mut object = orders();
+    object["metadata"]["annotations"] = json!({ annotation::CONTAINER: "migrate" });
+    object["spec"]["template"]["spec"]["initContainers"] =
+        json!([{ "name": "migrate", "image": "orders:1", "command": ["alembic"], "args": ["upgrade", "head"] }]);
+    object
 }

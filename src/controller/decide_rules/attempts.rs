@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::contract::Outcome;
-use crate::controller::decide::{Action, Hold};
+use crate::controller::decision::{Action, Hold};
 use crate::controller::evidence::Question;
 use crate::controller::snapshot::{AgentState, Found, Guards, Live, Pod, PodPhase, Workload};
 use crate::controller::testing::{

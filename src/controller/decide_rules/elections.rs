@@ -1,6 +1,6 @@
 //! Rule 3: who is elected, and when nobody is.
 
-use crate::controller::decide::Action;
+use crate::controller::decision::Action;
 use crate::controller::snapshot::{AgentState, Node, Pod, PodPhase};
 use crate::controller::testing::{
     OLD_FP, at, decided, group, node, pod, runner, running, settled_record, silence, succeeded,

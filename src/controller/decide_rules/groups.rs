@@ -1,7 +1,7 @@
 //! A workload that moves between groups.
 
 use crate::contract::Outcome;
-use crate::controller::decide::Action;
+use crate::controller::decision::Action;
 use crate::controller::evidence::Question;
 use crate::controller::snapshot::{AgentState, Asked, Live, Owner, Pod, Record, Snapshot, Workload};
 use crate::controller::testing::{

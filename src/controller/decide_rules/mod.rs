@@ -10,7 +10,7 @@ mod rollouts;
 mod tries;
 
 use crate::contract::Outcome;
-use crate::controller::decide::{Action, Decision};
+use crate::controller::decision::{Action, Decision};
 use crate::controller::snapshot::{AgentState, Pod, PodPhase, Snapshot};
 use crate::controller::testing::{FP, active, decided, group, pod, runner, settled_record, uid, verdict, written};
 use crate::migration::{Condition, ConditionStatus, ConditionType, MigrationGateStatus, Override, OverrideAction};

@@ -1,6 +1,6 @@
 //! Operators' orders.
 
-use crate::controller::decide::{Action, Hold};
+use crate::controller::decision::{Action, Hold};
 use crate::controller::snapshot::{AgentState, Pod};
 use crate::controller::testing::{FP, OLD_FP, decided, group, marked, pod, policy, runner, running, settled_record};
 use crate::migration::{Override, OverrideAction, Phase};

@@ -1,7 +1,7 @@
 //! Rule 1: what succeeded, passes.
 
 use crate::contract::Outcome;
-use crate::controller::decide::{Action, Decision, Hold};
+use crate::controller::decision::{Action, Decision, Hold};
 use crate::controller::snapshot::{AgentState, Pod, PodPhase};
 use crate::controller::testing::{
     FP, OLD_FP, decided, group, marked, open, pod, runner, running, settled_record, succeeded, verdict, written,

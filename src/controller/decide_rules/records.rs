@@ -1,7 +1,8 @@
 //! The record itself: made, rebuilt, let go.
 
 use crate::contract::Outcome;
-use crate::controller::decide::{Action, Hold, decide};
+use crate::controller::decide::decide;
+use crate::controller::decision::{Action, Hold};
 use crate::controller::evidence::Question;
 use crate::controller::snapshot::{AgentState, Asked, Pod, Record, RecordView};
 use crate::controller::testing::{

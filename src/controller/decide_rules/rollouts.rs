@@ -1,7 +1,8 @@
 //! Rule 4 and what else people do to a workload while its migration runs.
 
 use crate::contract::Outcome;
-use crate::controller::decide::{Action, Hold, decide};
+use crate::controller::decide::decide;
+use crate::controller::decision::{Action, Hold};
 use crate::controller::snapshot::{AgentState, Pod, PodPhase};
 use crate::controller::testing::{
     FP, OLD_FP, RULES, at, group, marked, pod, runner, running, settled_record, succeeded, verdict,

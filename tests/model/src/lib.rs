@@ -10,6 +10,7 @@ pub mod api;
 pub mod checker;
 pub mod config;
 pub mod explorer;
+mod faults;
 pub mod intern;
 pub mod kubelet;
 pub mod mutants;

@@ -5,7 +5,8 @@
 
 use jiff::Timestamp;
 use migration_gate::contract::{Outcome, Report, Settled, Signal, Verdict};
-use migration_gate::controller::decide::{Action, Rules, decide};
+use migration_gate::controller::decide::decide;
+use migration_gate::controller::decision::{Action, Rules};
 use migration_gate::controller::evidence::NODE_SILENCE;
 use migration_gate::controller::snapshot::{AgentState, Asked, Exit, Found, Pod, PodPhase, RecordView, Snapshot};
 use migration_gate::migration::MigrationGateStatus;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use migration_gate::contract::{RECORD_FINALIZER, Report, Run, Settled, Signal as RealSignal, Trace, Verdict};
-use migration_gate::controller::decide::{Action, Hold, PodRef, RecordRef, Rules, decide};
+use migration_gate::controller::decide::decide;
+use migration_gate::controller::decision::{Action, Hold, PodRef, RecordRef, Rules};
 use migration_gate::controller::evidence::{NODE_SILENCE, Question};
 use migration_gate::controller::snapshot::{
     AgentState, Asked as RealAsked, Exit as RealExit, Found, Guards, Live as RealLive, LiveNode, Node as RealNode,

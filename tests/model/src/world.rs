@@ -291,7 +291,7 @@ pub enum Asked {
     Elders(Id<Option<Record>>),
 }
 
-/// A step of a decision: [`migration_gate::controller::decide::Action`] with numbers for names.
+/// A step of a decision: [`migration_gate::controller::decision::Action`] with numbers for names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each stands for the action of the same name")]
 pub enum Todo {
