@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::database::HasStatementCache;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::query::Query;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Database, Encode, Row, Type};
 
 use crate::failure::{Failure, Kind, of_driver};
 use crate::target::Site;
@@ -117,11 +119,7 @@ impl Connection {
         let (keep, patience) = (self.session == Session::Own, self.patience());
         let running = async {
             with!(&mut self.driver, connection => {
-                let query = sqlx::query(sql).persistent(keep);
-                let query = values.iter().fold(query, |query, value| match value {
-                    Value::Text(text) => query.bind(text.clone()),
-                    Value::Number(number) => query.bind(*number),
-                });
+                let query = query(sql, values, keep);
                 Ok(query.execute(connection).await?.rows_affected())
             })
         };
@@ -139,11 +137,7 @@ impl Connection {
         let (keep, patience) = (self.session == Session::Own, self.patience());
         let running = async {
             with!(&mut self.driver, connection => {
-                let query = sqlx::query(sql).persistent(keep);
-                let query = values.iter().fold(query, |query, value| match value {
-                    Value::Text(text) => query.bind(text.clone()),
-                    Value::Number(number) => query.bind(*number),
-                });
+                let query = query(sql, values, keep);
                 let mut rows = Vec::new();
                 for row in query.fetch_all(connection).await? {
                     let value = |(at, column): (usize, &Column)| match column {
@@ -209,6 +203,19 @@ impl Connection {
         let first = parts.next().unwrap_or_default().to_owned();
         parts.zip(1..).fold(first, |sql, (part, number)| format!("{sql}${number}{part}"))
     }
+}
+
+/// A statement with its values.
+fn query<'q, DB>(sql: AssertSqlSafe<String>, values: &[Value], keep: bool) -> Query<'q, DB, DB::Arguments>
+where
+    String: Encode<'q, DB> + Type<DB>,
+    Option<i64>: Encode<'q, DB> + Type<DB>,
+    DB: Database + HasStatementCache,
+{
+    values.iter().fold(sqlx::query(sql).persistent(keep), |query, value| match value {
+        Value::Text(text) => query.bind(text.clone()),
+        Value::Number(number) => query.bind(*number),
+    })
 }
 
 async fn postgres(options: &PgConnectOptions, session: Session) -> Result<Driver, sqlx::Error> {
