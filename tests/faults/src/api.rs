@@ -55,6 +55,17 @@ impl Api {
         self.send("GET", path, "application/json", None)
     }
 
+    /// What a pod's container wrote so far; of the container before it, if it was restarted.
+    ///
+    /// # Errors
+    /// When the API server or the kubelet does not answer, or has none.
+    pub fn log(&self, pod: &str, container: &str, previous: bool) -> Result<String> {
+        let path = format!("{pod}/log?container={container}&previous={previous}");
+        let refused = |error: String| Error::Refused(format!("GET {path}: {error}"));
+        let request = http::Request::get(&path).body(Vec::new()).map_err(|error| refused(error.to_string()))?;
+        self.runtime.block_on(self.client.request_text(request)).map_err(|error| refused(error.to_string()))
+    }
+
     /// Makes an object.
     ///
     /// # Errors

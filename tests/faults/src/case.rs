@@ -1,13 +1,14 @@
 //! One Deployment whose migration is hurt by one fault, and what its witnesses say of it.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use migration_gate::contract::{Signal, annotation, label};
+use migration_gate::contract::{Signal, annotation, label, pod};
 use migration_gate::migration::{AttemptOutcome, MigrationGateStatus, Phase};
 
 use crate::arena::{Arena, IMAGE, LIMIT, NAMESPACE, has_condition, system};
@@ -218,6 +219,25 @@ impl<'a> Case<'a> {
         self.arena.wait(&format!("attempt {} of {} to end", run.attempt, self.name), LIMIT, || {
             Ok(if self.has_ended(run) { Ok(()) } else { Err(self.story()) })
         })
+    }
+
+    /// What the agents in its pods wrote, the restarted ones after those before them: for whoever wants to know why one
+    /// is stuck.
+    #[must_use]
+    pub fn agents(&self) -> String {
+        let mut told = String::new();
+        for pod in self.pods().unwrap_or_default() {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let _ = writeln!(told, "{name}, signal {:?}", signal_of(&pod));
+            for (which, previous) in [("before", true), ("now", false)] {
+                // A container that was never restarted has none before it.
+                let log = self.arena.api.log(&self.pod_path(name), pod::MIGRATE_CONTAINER, previous);
+                log.iter().flat_map(|log| log.lines()).for_each(|line| {
+                    let _ = writeln!(told, "  {which}: {line}");
+                });
+            }
+        }
+        told
     }
 
     /// Its pods.

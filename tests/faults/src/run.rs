@@ -162,7 +162,7 @@ pub fn judge(case: Case<'_>, ready: Result<()>, injected: Injected, fault: &str)
     let (name, mut stuck) = (case.name.clone(), 0);
     if let Err(error) = ready {
         stuck += 1;
-        step(format!("{name}: {fault}: {error}"));
+        step(format!("{name}: {fault}: {error}\n{}", case.agents()));
     }
     let tally = case.tally()?;
     let history = case.history();
