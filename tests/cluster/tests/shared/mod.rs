@@ -52,6 +52,8 @@ pub struct Owner {
 impl Owner {
     /// Boots the cluster in the other process and returns when it is up.
     pub fn start(name: &str, profile: &str) -> (Self, Cluster) {
+        // On a new machine they are built first, which takes far longer than to boot.
+        testcluster::tools::build_all(false).expect("they can be built");
         let mut up = Command::new(env!("CARGO_BIN_EXE_testcluster"));
         up.args(["up", "--name", name, "--profile", profile, "--foreground"]);
         let process = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it was just built");
