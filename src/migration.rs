@@ -102,7 +102,7 @@ pub struct MigrationGateStatus {
     /// The generation of the spec that this status took into account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where the group stands, over all of its workloads' current migrations.
+    /// Where the group stands, over all of its workloads' current migrations; the newest migration's, if none is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// The phase in a sentence.

@@ -100,7 +100,7 @@ pub fn describe(status: &mut MigrationGateStatus, snapshot: &Snapshot, stall: &S
         migration.phase = phase;
     }
     let (phase, message, culprit) = summary(status, snapshot);
-    status.phase = phase.or(status.phase);
+    status.phase = phase;
     let shown = culprit.or_else(|| status.migrations.last().map(|migration| migration.fingerprint.clone()));
     if let Some(migration) = shown.and_then(|fingerprint| status.migration(&fingerprint).cloned()) {
         status.image = Some(migration.image);
@@ -117,7 +117,7 @@ pub fn describe(status: &mut MigrationGateStatus, snapshot: &Snapshot, stall: &S
         status.duration = None;
     }
     status.waiting = snapshot.waiting();
-    let migrated = match phase.or(status.phase) {
+    let migrated = match phase {
         Some(Phase::Succeeded) => ConditionStatus::True,
         None => ConditionStatus::Unknown,
         _ => ConditionStatus::False,
@@ -177,7 +177,8 @@ fn urgency(phase: Phase) -> u8 {
     }
 }
 
-/// The group's phase, a sentence about it, and the fingerprint that decided it. No phase where there is no workload.
+/// The group's phase, a sentence about it, and the fingerprint that decided it. Where no workload is left, the phase is
+/// the newest migration's: what it waited for, or failed in, before everybody left concerns nobody now.
 fn summary(status: &MigrationGateStatus, snapshot: &Snapshot) -> (Option<Phase>, String, Option<String>) {
     if let Some(active) = &status.active {
         let text =
@@ -186,7 +187,10 @@ fn summary(status: &MigrationGateStatus, snapshot: &Snapshot) -> (Option<Phase>,
     }
     let current = snapshot.workloads.iter().filter(|workload| !workload.deleting);
     let worst = current.max_by_key(|workload| urgency(phase_for(standing(workload, status))));
-    let Some(workload) = worst else { return (None, "no workload asks for a migration".to_owned(), None) };
+    let Some(workload) = worst else {
+        let newest = status.migrations.last().map(|migration| migration.phase);
+        return (newest, "no workload asks for a migration".to_owned(), None);
+    };
     let (fingerprint, standing) = (&workload.fingerprint, standing(workload, status));
     let last = status.migration(fingerprint).and_then(|migration| migration.attempts.last());
     let text = match standing {

@@ -111,6 +111,9 @@ impl LogsArguments {
                 Next::GivenUp => {
                     return Err(Problem::Failed(status.message.unwrap_or_else(|| "it failed".to_owned())));
                 }
+                Next::Nobody => {
+                    return Err(Problem::Unfit(status.message.unwrap_or_else(|| "nobody asks for it".to_owned())));
+                }
                 Next::Wait => {
                     let message = status.message.as_deref().unwrap_or("the controller has not looked at it yet");
                     progress.say(message, waiting.elapsed());
@@ -206,6 +209,8 @@ enum Next {
     Done,
     /// It failed for good.
     GivenUp,
+    /// No workload asks for a migration any more: no attempt follows.
+    Nobody,
     /// Wait for an attempt.
     Wait,
 }
@@ -220,6 +225,7 @@ fn next(status: &MigrationGateStatus, followed: Option<&Active>) -> Next {
     match status.phase {
         Some(Phase::Succeeded) => Next::Done,
         Some(Phase::Failed) => Next::GivenUp,
+        Some(Phase::Superseded) => Next::Nobody,
         _ => Next::Wait,
     }
 }
@@ -264,5 +270,6 @@ mod tests {
         assert_eq!(next(&status(json!({ "phase": "Suspended" })), None), Next::Wait);
         assert_eq!(next(&status(json!({ "phase": "Failed" })), Some(&found)), Next::GivenUp);
         assert_eq!(next(&status(json!({ "phase": "Succeeded" })), None), Next::Done);
+        assert_eq!(next(&status(json!({ "phase": "Superseded" })), Some(&found)), Next::Nobody);
     }
 }

@@ -216,7 +216,7 @@ fn row(record: &MigrationGate, waiting: Option<&HashMap<(String, String), u32>>)
         workload: workload_names(record),
         migration: migration.map(|migration| migration.fingerprint.clone()),
         image: migration.map(|migration| migration.image.clone()).filter(|image| !image.is_empty()),
-        phase: phase(status, migration),
+        phase: status.phase,
         attempt: status.active.as_ref().map(|active| active.attempt).or(attempt.map(|attempt| attempt.number)),
         runner: status.active.as_ref().map(|active| active.pod_name.clone()).or(attempt.map(|last| last.pod.clone())),
         since: since(status, migration),
@@ -247,12 +247,6 @@ fn shown(status: &MigrationGateStatus) -> Option<&Migration> {
         .find(|migration| of_phase(migration) && of_image(migration))
         .or_else(|| newest_first().find(of_phase))
         .or(status.migrations.last())
-}
-
-/// The group's phase; where no workload asks for a migration any more, the last one's.
-fn phase(status: &MigrationGateStatus, shown: Option<&Migration>) -> Option<Phase> {
-    let left = status.active.is_none() && shown.is_some_and(|migration| migration.phase == Phase::Superseded);
-    if left { Some(Phase::Superseded) } else { status.phase }
 }
 
 fn since(status: &MigrationGateStatus, migration: Option<&Migration>) -> Option<Timestamp> {

@@ -98,10 +98,3 @@ shop        orders     {ONE}   ⠙ Running   3         orders-3   12s     2     
 fn without_the_right_to_pods_the_records_count_stands() {
     assert_eq!(row(&records()[0], None).waiting, 1);
 }
-
-#[test]
-fn where_nothing_asks_any_more_the_old_phase_is_not_told() {
-    let left = json!({ "phase": "Suspended", "message": "no workload asks for a migration",
-        "migrations": [migration("Superseded", &[])] });
-    assert_eq!(row(&record("stock.deployment", "stock", left), None).phase, Some(Phase::Superseded));
-}

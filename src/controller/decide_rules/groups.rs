@@ -5,10 +5,11 @@ use crate::controller::decision::Action;
 use crate::controller::evidence::Question;
 use crate::controller::snapshot::{AgentState, Asked, Live, Owner, Pod, Record, Snapshot, Workload};
 use crate::controller::testing::{
-    FP, OLD_FP, active, at, group, marked, owner, pod, record, runner, running, settled_record, succeeded, uid,
+    FP, OLD_FP, active, at, group, marked, owner, pod, policy, record, runner, running, settled_record, succeeded, uid,
     verdict, workload,
 };
-use crate::migration::{Departed, MigrationGateStatus};
+use crate::migration::{ConditionStatus, ConditionType, Departed, MigrationGateStatus, Phase};
+use crate::settings::Policy;
 
 use super::{elected, empty, opens};
 
@@ -97,6 +98,30 @@ fn a_group_elects_without_a_question_for_whom_it_elected_before() {
     snapshot.workloads.remove(0);
     settled_record(&mut snapshot);
     assert_eq!(snapshot.status_mut().members, [""; 0], "who owns it no more is forgotten");
+}
+
+#[test]
+fn a_record_that_every_workload_left_tells_nothing_that_was() {
+    let mut snapshot = group(empty(), vec![]);
+    snapshot.workloads[0].policy = Ok(Policy { backoff_limit: 0, ..policy() });
+    settled_record(&mut snapshot);
+    assert_eq!(snapshot.status_mut().phase, Some(Phase::Failed));
+    snapshot.workloads.clear();
+    settled_record(&mut snapshot);
+    let status = snapshot.status_mut();
+    assert_eq!(status.phase, Some(Phase::Superseded));
+    assert_eq!(status.message.as_deref(), Some("no workload asks for a migration"));
+    let told: Vec<_> = status.conditions.iter().map(|condition| (condition.type_, condition.status)).collect();
+    let false_ = ConditionStatus::False;
+    assert_eq!(told, [(ConditionType::Migrated, false_), (ConditionType::Stalled, false_)]);
+
+    let mut snapshot = group(running("a", 1), vec![Pod { deleting: true, ..runner("a", 1) }]);
+    snapshot.workloads.clear();
+    settled_record(&mut snapshot);
+    assert_eq!(snapshot.status_mut().phase, Some(Phase::Running), "it ends before it concerns nobody");
+    snapshot.pods[0].agent = AgentState::Exited(verdict("a", 1, Outcome::Succeeded));
+    settled_record(&mut snapshot);
+    assert_eq!(snapshot.status_mut().phase, Some(Phase::Succeeded), "a success is one for ever");
 }
 
 #[test]
