@@ -9,11 +9,14 @@ mod site;
 pub mod speed;
 pub mod steps;
 mod table;
+mod user;
+mod wait;
 
 pub use measure::{Ledger, Observed};
 pub use shop::{Release, Shop, Visitor};
 pub use site::{Artefacts, Site};
 pub use table::{Row, Table};
+pub use user::{Said, User};
 
 /// Why a step could not be shown.
 #[derive(Debug, thiserror::Error)]

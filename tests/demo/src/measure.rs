@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use testcluster::postgres;
 
-use crate::shop::{NAME, NAMESPACE};
+use crate::shop::NAME;
 use crate::{Error, Release, Result, Shop};
 
 /// What the database says was run against it.
@@ -54,7 +54,7 @@ impl Shop<'_> {
     /// # Errors
     /// When there is none.
     pub fn record(&self) -> Result<Value> {
-        Ok(self.site.cluster.get(&["migrationgate", &format!("{NAME}.deployment"), "-n", NAMESPACE])?)
+        Ok(self.site.cluster.get(&["migrationgate", &format!("{NAME}.deployment"), "-n", &self.namespace])?)
     }
 
     /// The application's pods of one release.
@@ -62,7 +62,7 @@ impl Shop<'_> {
     /// # Errors
     /// When they can't be listed.
     pub fn pods(&self, release: Release) -> Result<Vec<Value>> {
-        let list = self.site.cluster.get(&["pods", "-n", NAMESPACE, "-l", &format!("app={NAME}")])?;
+        let list = self.site.cluster.get(&["pods", "-n", &self.namespace, "-l", &format!("app={NAME}")])?;
         let image = release.image();
         let of_release = |pod: &&Value| pod["spec"]["containers"][0]["image"] == image.as_str();
         Ok(list["items"].as_array().into_iter().flatten().filter(of_release).cloned().collect())
@@ -82,7 +82,7 @@ impl Shop<'_> {
     /// # Errors
     /// When the objects can't be read.
     pub fn observe(&self, release: Release) -> Result<Observed> {
-        let sets = self.site.cluster.get(&["replicasets", "-n", NAMESPACE, "-l", &format!("app={NAME}")])?;
+        let sets = self.site.cluster.get(&["replicasets", "-n", &self.namespace, "-l", &format!("app={NAME}")])?;
         let image = release.image();
         let of_release = |set: &&Value| set["spec"]["template"]["spec"]["containers"][0]["image"] == image.as_str();
         let set = sets["items"].as_array().into_iter().flatten().find(of_release).cloned().unwrap_or_default();

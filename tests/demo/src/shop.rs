@@ -11,8 +11,6 @@ use testcluster::tools::{self, Tool};
 use crate::site::system;
 use crate::{Error, Ledger, Result, Site};
 
-/// The namespace.
-pub const NAMESPACE: &str = "shop";
 /// The Deployment.
 pub const NAME: &str = "shop";
 /// Failed attempts before a migration is given up here: enough to see a retry, few enough not to wait for long.
@@ -43,48 +41,45 @@ impl Release {
 pub struct Shop<'a> {
     /// Where it is.
     pub site: &'a Site,
+    /// Its namespace, and the name of its database.
+    pub namespace: String,
 }
 
 impl<'a> Shop<'a> {
-    /// Builds the images, loads them, and makes the namespace, its secret and its service.
+    /// Builds the images, loads them, and opens one.
     ///
     /// # Errors
     /// When an image can't be built or an object is refused.
     pub fn open(site: &'a Site) -> Result<Shop<'a>> {
-        let shop = Shop { site };
-        for release in Release::ALL {
-            shop.load(release)?;
-        }
-        let url = site.database.create_database(NAME)?;
+        Shop::load_images(site)?;
+        Shop::open_in(site, NAME)
+    }
+
+    /// Builds the images and loads them.
+    ///
+    /// # Errors
+    /// When one can't be built.
+    pub fn load_images(site: &Site) -> Result<()> {
+        Release::ALL.into_iter().try_for_each(|release| load(site, release))
+    }
+
+    /// Opens another one, where the images are loaded already: makes the namespace, its secret and its service.
+    ///
+    /// # Errors
+    /// When an object is refused.
+    pub fn open_in(site: &'a Site, namespace: &str) -> Result<Shop<'a>> {
+        let shop = Shop { site, namespace: namespace.to_owned() };
+        let url = site.database.create_database(namespace)?;
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": [
             { "apiVersion": "v1", "kind": "Namespace",
-              "metadata": { "name": NAMESPACE, "labels": { "migration-gate.dev/inject": "enabled" } } },
-            { "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "database", "namespace": NAMESPACE },
+              "metadata": { "name": namespace, "labels": { "migration-gate.dev/inject": "enabled" } } },
+            { "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "database", "namespace": namespace },
               "stringData": { "url": url } },
-            { "apiVersion": "v1", "kind": "Service", "metadata": { "name": NAME, "namespace": NAMESPACE },
+            { "apiVersion": "v1", "kind": "Service", "metadata": { "name": NAME, "namespace": namespace },
               "spec": { "selector": { "app": NAME }, "ports": [{ "port": 80, "targetPort": 8080 }] } },
         ] });
         site.cluster.apply(&list.to_string())?;
         Ok(shop)
-    }
-
-    fn load(&self, release: Release) -> Result<()> {
-        let number = release as u8;
-        step(format!("building and loading {}", release.image()));
-        let mut image = Image::new(release.image())
-            .file("/bin/shop", &self.site.artefacts.shop, 0o755)
-            .file("/bin/goose", tools::path(Tool::Goose)?, 0o755)
-            .entrypoint(["/bin/shop"])
-            .user("65532:65532");
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("shop/migrations/v{number}"));
-        for entry in folder.read_dir().map_err(|error| system(&folder, error))? {
-            let file = entry.map_err(|error| system(&folder, error))?;
-            image = image.file(&format!("/migrations/{}", file.file_name().to_string_lossy()), file.path(), 0o644);
-        }
-        let archive = self.site.artefacts.shop.with_file_name(format!("shop-{number}.tar"));
-        image.build(&archive)?;
-        self.site.cluster.load_image(&archive)?;
-        Ok(())
     }
 
     /// Applies the Deployment of a release: an ordinary manifest with a label and two annotations.
@@ -92,7 +87,7 @@ impl<'a> Shop<'a> {
     /// # Errors
     /// When it is refused.
     pub fn apply(&self, release: Release, replicas: u32) -> Result<()> {
-        self.site.cluster.apply(&manifest(release, replicas).to_string())?;
+        self.site.cluster.apply(&manifest(&self.namespace, release, replicas).to_string())?;
         Ok(())
     }
 
@@ -101,7 +96,7 @@ impl<'a> Shop<'a> {
     /// # Errors
     /// When the database can't be asked.
     pub fn ledger(&self) -> Result<Ledger> {
-        Ledger::read(&self.site.database, NAME)
+        Ledger::read(&self.site.database, &self.namespace)
     }
 
     /// Lets a customer in, who asks the service all the time.
@@ -109,7 +104,7 @@ impl<'a> Shop<'a> {
     /// # Errors
     /// When the service has no address, or the visitor can't be started.
     pub fn visitor(&self) -> Result<Visitor> {
-        let service = self.site.cluster.get(&["service", NAME, "-n", NAMESPACE])?;
+        let service = self.site.cluster.get(&["service", NAME, "-n", &self.namespace])?;
         let address = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
         let program = self.site.artefacts.shop.to_string_lossy();
         let mut command = self.site.cluster.node_command(0, &program)?;
@@ -117,6 +112,25 @@ impl<'a> Shop<'a> {
         let child = command.spawn().map_err(|error| Error::System { what: "the visitor".to_owned(), error })?;
         Ok(Visitor { child })
     }
+}
+
+fn load(site: &Site, release: Release) -> Result<()> {
+    let number = release as u8;
+    step(format!("building and loading {}", release.image()));
+    let mut image = Image::new(release.image())
+        .file("/bin/shop", &site.artefacts.shop, 0o755)
+        .file("/bin/goose", tools::path(Tool::Goose)?, 0o755)
+        .entrypoint(["/bin/shop"])
+        .user("65532:65532");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("shop/migrations/v{number}"));
+    for entry in folder.read_dir().map_err(|error| system(&folder, error))? {
+        let file = entry.map_err(|error| system(&folder, error))?;
+        image = image.file(&format!("/migrations/{}", file.file_name().to_string_lossy()), file.path(), 0o644);
+    }
+    let archive = site.artefacts.shop.with_file_name(format!("shop-{number}.tar"));
+    image.build(&archive)?;
+    site.cluster.load_image(&archive)?;
+    Ok(())
 }
 
 /// A customer who asks all the time.
@@ -137,13 +151,13 @@ impl Visitor {
     }
 }
 
-fn manifest(release: Release, replicas: u32) -> Value {
+fn manifest(namespace: &str, release: Release, replicas: u32) -> Value {
     let url =
         |name: &str| json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": "database", "key": "url" } } });
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
-            "name": NAME, "namespace": NAMESPACE,
+            "name": NAME, "namespace": namespace,
             "labels": { "migration-gate.dev/gated": "true" },
             "annotations": {
                 "migration-gate.dev/command": "/bin/shop ledger /bin/goose up",

@@ -18,6 +18,8 @@ pub struct Artefacts {
     pub root: PathBuf,
     /// The archive of migration-gate's image.
     pub image: PathBuf,
+    /// migration-gate's program, for the machine of who uses it.
+    pub program: PathBuf,
     /// The shop's program.
     pub shop: PathBuf,
 }
@@ -31,9 +33,14 @@ impl Artefacts {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let root = root.canonicalize().map_err(|error| system(&root, error))?;
         let target = root.join("target");
-        let shop = target.join(concat!(env!("HOST"), "/release/shop"));
-        let artefacts = Artefacts { image: target.join("migration-gate.tar"), shop, root };
-        for file in [&artefacts.image, &artefacts.shop] {
+        let of_release = target.join(concat!(env!("HOST"), "/release"));
+        let artefacts = Artefacts {
+            image: target.join("migration-gate.tar"),
+            program: of_release.join("migration-gate"),
+            shop: of_release.join("shop"),
+            root,
+        };
+        for file in [&artefacts.image, &artefacts.program, &artefacts.shop] {
             file.metadata().map_err(|error| Error::System {
                 what: format!("{} is missing; `make image shop` makes it", file.display()),
                 error,

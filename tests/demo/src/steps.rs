@@ -1,16 +1,12 @@
 //! The five rollouts. Each tells what it does on the standard output and fails when something is not as promised.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use testcluster::progress::Seen;
 
 use crate::measure::{condition, time};
-use crate::shop::{BACKOFF_LIMIT, NAME, NAMESPACE};
+use crate::shop::{BACKOFF_LIMIT, NAME};
+use crate::wait::{LIMIT, text, unwrap};
 use crate::{Error, Ledger, Observed, Release, Result, Row, Shop, promise};
-
-/// How long a rollout may take on a small machine.
-const LIMIT: Duration = Duration::from_secs(180);
 
 /// Says something to who watches.
 fn tell(text: impl AsRef<str>) {
@@ -25,7 +21,7 @@ pub fn first_rollout(shop: &Shop<'_>) -> Result<Row> {
     println!("\n1. The first rollout: three replicas and an empty database");
     let before = shop.ledger()?;
     shop.apply(Release::One, 3)?;
-    ready(shop, Release::One, 3)?;
+    shop.wait_until_ready(Release::One, 3)?;
     let record = shop.record()?;
     tell(format!(
         "pod {} was elected; its migration took {}; 3 of 3 pods are Ready",
@@ -44,8 +40,8 @@ pub fn scale_up(shop: &Shop<'_>) -> Result<Row> {
     println!("\n2. Scale to six: nothing is left to migrate");
     let before = shop.ledger()?;
     let known: Vec<String> = shop.pods(Release::One)?.iter().map(|pod| text(&pod["metadata"]["name"])).collect();
-    shop.site.cluster.kubectl(&["scale", "deployment", NAME, "-n", NAMESPACE, "--replicas=6"])?;
-    ready(shop, Release::One, 6)?;
+    shop.site.cluster.kubectl(&["scale", "deployment", NAME, "-n", &shop.namespace, "--replicas=6"])?;
+    shop.wait_until_ready(Release::One, 6)?;
     let pods = shop.pods(Release::One)?;
     let new = pods.iter().filter(|pod| !known.contains(&text(&pod["metadata"]["name"])));
     let opened = slowest(new)?;
@@ -63,13 +59,13 @@ pub fn slow_migration(shop: &Shop<'_>) -> Result<Row> {
     let before = shop.ledger()?;
     let visitor = shop.visitor()?;
     shop.apply(Release::Two, 6)?;
-    let running = phase(shop, "Running")?;
+    let running = shop.wait_for_phase("Running")?;
     let (old, new) = (shop.ready(Release::One)?, shop.ready(Release::Two)?);
     tell(format!("{}; {old} old pods serve, {new} new ones", text(&running["status"]["message"])));
     promise(old == 6 && new == 0, || {
         format!("{old} old and {new} new pods are Ready during the migration, not 6 and 0")
     })?;
-    ready(shop, Release::Two, 6)?;
+    shop.wait_until_ready(Release::Two, 6)?;
     let visit = visitor.leave()?;
     let failed = unfailing(&visit)?;
     tell(format!("6 new pods are Ready; answers by release: {}", visit["releases"]));
@@ -86,11 +82,11 @@ pub fn failing_migration(shop: &Shop<'_>) -> Result<Row> {
     let before = shop.ledger()?;
     let visitor = shop.visitor()?;
     shop.apply(Release::Three, 6)?;
-    let record = phase(shop, "Failed")?;
+    let record = shop.wait_for_phase("Failed")?;
     let (old, new) = (shop.ready(Release::Two)?, shop.ready(Release::Three)?);
     promise(old == 6 && new == 0, || format!("{old} old and {new} new pods are Ready after the failure, not 6 and 0"))?;
     tell("kubectl get migrationgates:");
-    for line in shop.site.cluster.kubectl(&["get", "migrationgates", "-n", NAMESPACE, "-o", "wide"])?.lines() {
+    for line in shop.site.cluster.kubectl(&["get", "migrationgates", "-n", &shop.namespace, "-o", "wide"])?.lines() {
         tell(format!("  {line}"));
     }
     let mistake = "order_lines";
@@ -113,15 +109,15 @@ pub fn roll_back(shop: &Shop<'_>) -> Result<Row> {
     println!("\n5. kubectl rollout undo: back to release 2, which succeeded before");
     let before = shop.ledger()?;
     let visitor = shop.visitor()?;
-    shop.site.cluster.kubectl(&["rollout", "undo", &format!("deployment/{NAME}"), "-n", NAMESPACE])?;
-    phase(shop, "Succeeded")?;
+    shop.site.cluster.kubectl(&["rollout", "undo", &format!("deployment/{NAME}"), "-n", &shop.namespace])?;
+    shop.wait_for_phase("Succeeded")?;
     shop.site.cluster.wait_for("the pods of release 3 to be gone", LIMIT, || {
         let left = shop.pods(Release::Three).map_err(unwrap)?.len();
         Ok(if left == 0 { Seen::Done(()) } else { Seen::NotYet(format!("{left} are left")) })
     })?;
     let known = shop.pods(Release::Two)?;
     let victim = known.first().map(|pod| text(&pod["metadata"]["name"])).unwrap_or_default();
-    shop.site.cluster.kubectl(&["delete", "pod", &victim, "-n", NAMESPACE, "--wait=false"])?;
+    shop.site.cluster.kubectl(&["delete", "pod", &victim, "-n", &shop.namespace, "--wait=false"])?;
     let known: Vec<String> = known.iter().map(|pod| text(&pod["metadata"]["name"])).collect();
     let replaced = shop.site.cluster.wait_for("the pod that takes its place to be Ready", LIMIT, || {
         let pods = shop.pods(Release::Two).map_err(unwrap)?;
@@ -148,13 +144,13 @@ pub fn roll_back(shop: &Shop<'_>) -> Result<Row> {
 pub fn second_fence(shop: &Shop<'_>) -> Result<Row> {
     println!("\n6. A lock in the database: release 2 migrates once more, through migration-gate run");
     let before = shop.ledger()?;
-    let (object, of_shop) = (format!("deployment/{NAME}"), ["-n", NAMESPACE]);
+    let (object, of_shop) = (format!("deployment/{NAME}"), ["-n", &shop.namespace]);
     let annotations = ["migration-gate.dev/lock-env=DATABASE_URL", "migration-gate.dev/revision=fenced"];
     shop.site.cluster.kubectl(&[&["annotate", &object][..], &annotations, &of_shop].concat())?;
     let limit = format!("--timeout={}s", LIMIT.as_secs());
     shop.site.cluster.kubectl(&[&["rollout", "status", &object, &limit][..], &of_shop].concat())?;
-    let record = phase(shop, "Succeeded")?;
-    let history = shop.site.database.psql_in(NAME, "SELECT run_key, state FROM migration_gate_runs")?;
+    let record = shop.wait_for_phase("Succeeded")?;
+    let history = shop.site.database.psql_in(&shop.namespace, "SELECT run_key, state FROM migration_gate_runs")?;
     let deployment = shop.site.cluster.get(&[&[object.as_str()][..], &of_shop].concat())?;
     let migration = text(&deployment["spec"]["template"]["metadata"]["labels"]["migration-gate.dev/migration"]);
     tell(format!("the database's own history says: {history}"));
@@ -166,39 +162,6 @@ pub fn second_fence(shop: &Shop<'_>) -> Result<Row> {
 
 fn row(step: &'static str, runs: u64, observed: Observed, failed: Option<(u64, u64)>) -> Row {
     Row { step, runs, elected: observed.elected, opened: observed.opened, failed }
-}
-
-/// Waits until exactly so many pods of a release are Ready, and none of another.
-fn ready(shop: &Shop<'_>, release: Release, wanted: usize) -> Result<()> {
-    shop.site.cluster.wait_for(&format!("{wanted} Ready pods of {}", release.image()), LIMIT, || {
-        let ready = shop.ready(release).map_err(unwrap)?;
-        let deployment = shop.site.cluster.get(&["deployment", NAME, "-n", NAMESPACE])?;
-        let all = deployment["status"]["replicas"].as_u64().unwrap_or_default();
-        let done = ready == wanted && all == wanted as u64;
-        Ok(if done { Seen::Done(()) } else { Seen::NotYet(format!("{ready} are, of {all} pods")) })
-    })?;
-    Ok(())
-}
-
-/// Waits for a phase of the record.
-fn phase(shop: &Shop<'_>, wanted: &str) -> Result<Value> {
-    Ok(shop.site.cluster.wait_for(&format!("the record to say {wanted}"), LIMIT, || {
-        let record = shop.record().map_err(unwrap)?;
-        let status = &record["status"];
-        Ok(if status["phase"] == wanted {
-            Seen::Done(record)
-        } else {
-            Seen::NotYet(format!("{}: {}", text(&status["phase"]), text(&status["message"])))
-        })
-    })?)
-}
-
-/// The error of the cluster inside ours; any other as one.
-fn unwrap(error: Error) -> testcluster::Error {
-    match error {
-        Error::Cluster(error) => error,
-        other => testcluster::Error::Invalid(other.to_string()),
-    }
 }
 
 /// Checks what the database says: so many runs, one at a time, each of which ended.
@@ -236,12 +199,8 @@ fn slowest<'p>(pods: impl IntoIterator<Item = &'p Value>) -> Result<f64> {
 fn failure_event(shop: &Shop<'_>) -> Result<String> {
     Ok(shop.site.cluster.wait_for("an event about the failure", LIMIT, || {
         let selector = format!("reason=MigrationFailed,involvedObject.kind=Deployment,involvedObject.name={NAME}");
-        let events = shop.site.cluster.get(&["events", "-n", NAMESPACE, "--field-selector", &selector])?;
+        let events = shop.site.cluster.get(&["events", "-n", &shop.namespace, "--field-selector", &selector])?;
         let last = events["items"].as_array().and_then(|events| events.last()).map(|event| text(&event["message"]));
         Ok(last.map_or_else(|| Seen::NotYet("there is none".to_owned()), Seen::Done))
     })?)
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,12 +1,13 @@
 //! The demonstration's rollouts as a test, on a real node with a real database. Each step checks what it shows; what
 //! is asserted here is what the table must say.
 
-use demo::{Result, Shop, Site, steps};
+use demo::{Result, Shop, steps};
+
+use crate::site;
 
 #[test]
 fn five_rollouts_migrate_as_often_as_they_should_and_refuse_nobody() -> Result<()> {
-    let site = Site::set_up("t-rollouts", 1)?;
-    let shop = Shop::open(&site)?;
+    let shop = Shop::open_in(site(), "shop")?;
 
     let first = steps::first_rollout(&shop)?;
     assert_eq!(first.runs, 1);
@@ -30,6 +31,5 @@ fn five_rollouts_migrate_as_often_as_they_should_and_refuse_nobody() -> Result<(
 
     let fenced = steps::second_fence(&shop)?;
     assert_eq!(fenced.runs, 1);
-    site.cluster.down()?;
     Ok(())
 }
