@@ -1,5 +1,7 @@
 //! What is promised, on a real node with a real database: one cluster, with a shop for each test.
 
+mod helm;
+mod hold;
 mod logs;
 mod rollouts;
 
