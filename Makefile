@@ -6,10 +6,12 @@ ARCHIVE ?= target/migration-gate.tar
 CLUSTER ?= dev
 FUZZ_SECONDS ?= 60
 # Static, and the same bytes wherever they are built.
-STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(HOME)=~"
+CARGO_HOME ?= $(HOME)/.cargo
+STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_HOME)=/cargo \
+  --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop witness image crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop witness image dist crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down fmt lint clean
 
 binaries: program agent
 
@@ -29,6 +31,10 @@ image: binaries
 	$(TESTCLUSTER) image --output $(ARCHIVE) --tag $(IMAGE) --user 65532:65532 --entrypoint /bin/migration-gate \
 	  /bin/migration-gate=target/$(TARGET)/release/migration-gate \
 	  /migration-gate-agent=target/$(TARGET)/agent/migration-gate-agent
+
+# Programs, image, chart, bills of materials and their checksums, in target/dist.
+dist: image
+	deploy/dist.sh $(VERSION) $(TARGET)
 
 test: lint test-unit test-model test-run test-api test-node fuzz
 
