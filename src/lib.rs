@@ -12,6 +12,7 @@ pub mod group;
 pub mod health;
 pub mod metrics;
 pub mod migration;
+pub mod otlp;
 mod plugin;
 pub mod run;
 pub mod server;

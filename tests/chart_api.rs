@@ -145,7 +145,7 @@ async fn it_is_installed_upgraded_rolled_back_and_uninstalled() {
         "image": { "repository": "registry.example/gate", "digest": format!("sha256:{}", "0".repeat(64)), "pullPolicy": "Always" },
         "imagePullSecrets": [{ "name": "registry" }],
         "commonLabels": { "team": "platform" },
-        "controller": { "trustNodeDeletion": false, "nodeSelector": { "pool": "system" }, "tolerations": [{ "operator": "Exists" }], "podAnnotations": { "a": "b" }, "podLabels": { "c": "d" } },
+        "controller": { "trustNodeDeletion": false, "otlpEndpoint": "http://collector.observability:4318", "nodeSelector": { "pool": "system" }, "tolerations": [{ "operator": "Exists" }], "podAnnotations": { "a": "b" }, "podLabels": { "c": "d" } },
         "webhook": { "failurePolicy": "Ignore", "timeoutSeconds": 10, "excludedNamespaces": ["kube-system", "cert-manager"], "namespaceSelector": [{ "key": "tier", "operator": "Exists" }] },
         "tls": { "certManager": { "enabled": false }, "existingSecret": "own-tls", "caBundle": authority.certificate },
     });
@@ -158,6 +158,10 @@ async fn it_is_installed_upgraded_rolled_back_and_uninstalled() {
         webhook["namespaceSelector"]["matchExpressions"][0]["values"],
         json!(["kube-system", "cert-manager", NAMESPACE])
     );
+    let traces =
+        format!("/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}/networkpolicies/migration-gate-controller-traces");
+    let traces = administrator.get(&traces).await.expect("the way to the collector is open");
+    assert_eq!(traces["spec"]["egress"][0]["ports"][0]["port"], 4318);
 
     helm(&["uninstall", "gate", "--wait"]);
     assert_eq!(administrator.get(registered).await.expect_err("it is gone").code, 404);

@@ -9,6 +9,7 @@ use crate::controller::evidence::NodeDeletion;
 use crate::controller::{self, Options};
 use crate::health::{self, Readiness};
 use crate::metrics::{ControllerMetrics, Metrics};
+use crate::otlp;
 use crate::server::ListenAddress;
 use crate::supervise::{Sentence, Shutdown, Supervisor};
 
@@ -27,6 +28,10 @@ pub(super) struct ControllerArguments {
     /// Take a deleted Node object as proof that its processes are dead, as Kubernetes does for StatefulSets
     #[arg(long, env = "MIGRATION_GATE_TRUST_NODE_DELETION", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     trust_node_deletion: bool,
+    /// Send a trace of each rollout to this OpenTelemetry collector, such as http://collector.observability:4318; none
+    /// are sent, if not given
+    #[arg(long, env = "MIGRATION_GATE_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<otlp::Endpoint>,
     #[command(flatten)]
     log: LogArguments,
 }
@@ -46,6 +51,16 @@ async fn start(arguments: &ControllerArguments, shutdown: Shutdown) -> Result<()
     let controller_metrics = ControllerMetrics::register(metrics.registry());
     let readiness = Readiness::default();
     let watching = readiness.part("watches");
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    let traces = match &arguments.otlp_endpoint {
+        None => None,
+        Some(endpoint) => {
+            let (traces, sender) = otlp::to(endpoint, controller::NAME, controller_metrics.dropped_spans.clone())
+                .map_err(|error| Failure::new(Exit::Config, error))?;
+            supervisor.spawn("traces", sender.run(shutdown.clone()));
+            Some(traces)
+        }
+    };
     let options = Options {
         namespace,
         identity: arguments.identity.clone(),
@@ -55,8 +70,8 @@ async fn start(arguments: &ControllerArguments, shutdown: Shutdown) -> Result<()
                 false => NodeDeletion::Ignored,
             },
         },
+        traces,
     };
-    let mut supervisor = Supervisor::new(shutdown.clone());
     controller::start(options, client, controller_metrics, watching, &mut supervisor);
     let health = health::server(arguments.health_listen, metrics, readiness, shutdown)
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;

@@ -12,6 +12,7 @@ pub mod evidence;
 mod gauges;
 mod gone;
 pub mod index;
+pub mod journey;
 pub mod lease;
 pub mod live;
 pub mod objects;
@@ -28,6 +29,8 @@ pub mod work;
 mod decide_rules;
 #[cfg(test)]
 mod evidence_rules;
+#[cfg(test)]
+mod journey_rules;
 #[cfg(test)]
 mod record_rules;
 #[cfg(test)]
@@ -58,6 +61,8 @@ pub struct Options {
     pub identity: String,
     /// What the installation takes for proof.
     pub rules: decision::Rules,
+    /// Where traces go, if anywhere.
+    pub traces: Option<crate::otlp::Traces>,
 }
 
 /// Starts the controller's tasks under a supervisor. `ready` is set once every watch has its first list.
@@ -88,6 +93,7 @@ pub fn start(options: Options, client: Client, metrics: ControllerMetrics, ready
         reader: live::Reader { client: client.clone(), cache: Arc::clone(&cache), heartbeats: Arc::default() },
         recorder: Recorder::new(client, reporter),
         rules: options.rules,
+        traces: options.traces,
     };
     let gauges = gauges::Gauges { cache, metrics, leading: leading.clone(), synced: synced.clone(), ready };
     supervisor.spawn("gauges", gauges.run(shutdown.clone()));

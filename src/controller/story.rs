@@ -56,7 +56,7 @@ fn ended(before: &MigrationGateStatus, after: &MigrationGateStatus, story: &mut 
 }
 
 /// How an attempt ended, in a few words, with the last line of its log.
-fn how(attempt: &Attempt) -> String {
+pub(super) fn how(attempt: &Attempt) -> String {
     let code = match (attempt.exit_code, attempt.signal) {
         (Some(code), _) => format!(" with exit code {code}"),
         (None, Some(signal)) => format!(" by signal {signal}"),

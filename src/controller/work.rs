@@ -14,11 +14,13 @@ use tracing::{debug, info, warn};
 
 use crate::api_error::{ApiFailure, classify};
 use crate::migration::{MigrationGate, MigrationGateStatus};
+use crate::otlp::Traces;
 use crate::supervise::{Sentence, Shutdown};
 
 use super::apply::{UNREADABLE, Writer};
 use super::decide::decide;
 use super::decision::{Action, Decision, Rules};
+use super::journey;
 use super::live::Reader;
 use super::objects::GroupKey;
 use super::queue::Turn;
@@ -50,6 +52,8 @@ pub struct Worker {
     pub recorder: Recorder,
     /// What the installation chose.
     pub rules: Rules,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
 }
 
 /// Events that are being written while the work goes on, in their order.
@@ -187,6 +191,9 @@ impl Worker {
             if failures.is_empty() {
                 // The gates don't wait for the events.
                 telling.add(self.clone(), self.told(&snapshot, &actions));
+                if let Some(traces) = &self.traces {
+                    traces.send(journey::of(&snapshot, &actions, Timestamp::now()));
+                }
             }
             if let Some(wait) = wait_after(&failures) {
                 return End::Again(wait);

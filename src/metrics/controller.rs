@@ -94,6 +94,8 @@ pub struct ControllerMetrics {
     pub leader: Gauge,
     /// Failed requests to the API server, by what the failure means.
     pub api_errors: Per<ApiFailure, Counter>,
+    /// Spans that never got to the collector.
+    pub dropped_spans: Counter,
 }
 
 impl ControllerMetrics {
@@ -134,6 +136,7 @@ impl ControllerMetrics {
             ),
             leader: register(registry, "leader", "1 while this process holds the lease"),
             api_errors: Per::register(registry, "api_errors", "Failed requests to the API server, by their meaning"),
+            dropped_spans: register(registry, "dropped_spans", "Spans of traces that never got to the collector"),
         }
     }
 }

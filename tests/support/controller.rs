@@ -32,17 +32,27 @@ pub struct Controller {
 
 impl Controller {
     pub fn start(cluster: &Cluster, identity: &str) -> Controller {
-        Controller::start_as(cluster, identity, &cluster.kubeconfig(), "shop")
+        Controller::start_with(cluster, identity, &[])
+    }
+
+    /// Starts one with more arguments.
+    pub fn start_with(cluster: &Cluster, identity: &str, more: &[&str]) -> Controller {
+        Controller::spawn(cluster, identity, &cluster.kubeconfig(), "shop", more)
     }
 
     /// Starts one with somebody's rights, with its Lease in this namespace.
     pub fn start_as(cluster: &Cluster, identity: &str, kubeconfig: &Path, namespace: &str) -> Controller {
+        Controller::spawn(cluster, identity, kubeconfig, namespace, &[])
+    }
+
+    fn spawn(cluster: &Cluster, identity: &str, kubeconfig: &Path, namespace: &str, more: &[&str]) -> Controller {
         let log = cluster.logs_dir().join(format!("controller-{identity}.log"));
         let file = File::create(&log).expect("a log");
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         let process = Command::new(env!("CARGO_BIN_EXE_migration-gate"))
             .args(["controller", "--identity", identity, "--lease-namespace", namespace])
             .args(["--health-listen", &free.to_string()])
+            .args(more)
             .env("KUBECONFIG", kubeconfig)
             .stdout(file.try_clone().expect("the same log"))
             .stderr(file)
@@ -187,7 +197,7 @@ impl World {
     /// Ends an attempt in a pod with a verdict.
     pub async fn verdict(&self, pod: &Value, attempt: u64, outcome: &str) {
         let uid = &pod["metadata"]["uid"];
-        let verdict = json!({ "attempt": attempt, "podUid": uid, "outcome": outcome });
+        let verdict = json!({ "attempt": attempt, "podUid": uid, "outcome": outcome, "start": 1, "end": 1_001 });
         let terminated = json!({
             "containerID": "containerd://1", "exitCode": i32::from(outcome != "succeeded"), "message": format!("{verdict}\nthe last line"),
             "startedAt": "2026-11-21T10:00:00Z", "finishedAt": "2026-11-21T10:00:01Z",
