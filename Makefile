@@ -81,12 +81,12 @@ fuzz:
 crd:
 	cargo run --quiet -- crd > deploy/crd.yaml
 
-test-node: image shop
+test-node: image shop test-faults-short
 	cargo test -p testcluster --test node -- --test-threads 1
 	cargo test -p demo --tests -- --test-threads 1
 
-# Each quick fault once. Not in `make test` as long as one of them is known to leave a pod stuck: see docs/reliability.md.
-test-faults-short: image witness
+# Each quick fault once.
+test-faults-short: image shop witness
 	cargo test -p faults --test node -- --nocapture
 
 test-faults: image shop witness
