@@ -20,6 +20,8 @@ pub struct Artefacts {
     pub image: PathBuf,
     /// migration-gate's program, for the machine of who uses it.
     pub program: PathBuf,
+    /// The agent's program.
+    pub agent: PathBuf,
     /// The shop's program.
     pub shop: PathBuf,
 }
@@ -33,14 +35,15 @@ impl Artefacts {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let root = root.canonicalize().map_err(|error| system(&root, error))?;
         let target = root.join("target");
-        let of_release = target.join(concat!(env!("HOST"), "/release"));
+        let of_host = target.join(env!("HOST"));
         let artefacts = Artefacts {
             image: target.join("migration-gate.tar"),
-            program: of_release.join("migration-gate"),
-            shop: of_release.join("shop"),
+            program: of_host.join("release/migration-gate"),
+            agent: of_host.join("agent/migration-gate-agent"),
+            shop: of_host.join("release/shop"),
             root,
         };
-        for file in [&artefacts.image, &artefacts.program, &artefacts.shop] {
+        for file in [&artefacts.image, &artefacts.program, &artefacts.agent, &artefacts.shop] {
             file.metadata().map_err(|error| Error::System {
                 what: format!("{} is missing; `make image shop` makes it", file.display()),
                 error,

@@ -4,6 +4,7 @@ mod helm;
 mod hold;
 mod logs;
 mod rollouts;
+mod upgrade;
 
 use std::sync::LazyLock;
 
