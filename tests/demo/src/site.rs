@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use testcluster::image::Image;
 use testcluster::progress::step;
 use testcluster::{Cluster, Options, Profile, certmanager, postgres};
 
@@ -83,13 +84,36 @@ impl Site {
     /// # Errors
     /// As above.
     pub fn with(options: Options) -> Result<Site> {
+        let site = Site::without_us(options)?;
+        site.install()?;
+        Ok(site)
+    }
+
+    /// The same before migration-gate is installed on it.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn without_us(options: Options) -> Result<Site> {
         let artefacts = Artefacts::of_this_checkout()?;
         let cluster = Cluster::boot(options)?;
         let database = postgres::Server::start(cluster.host_address())?;
         certmanager::install(&cluster)?;
-        let site = Site { cluster, database, artefacts };
-        site.install()?;
-        Ok(site)
+        Ok(Site { cluster, database, artefacts })
+    }
+
+    /// Gives migration-gate's image to every node under another full name.
+    ///
+    /// # Errors
+    /// When it can't be built or loaded.
+    pub fn load_as(&self, image: &str) -> Result<()> {
+        let archive = self.cluster.folder("images")?.join("migration-gate.tar");
+        Image::new(image)
+            .file("/bin/migration-gate", &self.artefacts.program, 0o755)
+            .file("/migration-gate-agent", &self.artefacts.agent, 0o755)
+            .entrypoint(["/bin/migration-gate"])
+            .user("65532:65532")
+            .build(&archive)?;
+        Ok(self.cluster.load_image(&archive)?)
     }
 
     fn install(&self) -> Result<()> {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use demo::{Error, Ledger, Release, Result, Shop, Site, promise};
 use serde_json::{Value, json};
-use testcluster::image::Image;
 use testcluster::progress::{Seen, step};
 
 use crate::hold::Hold;
@@ -33,13 +32,7 @@ impl<'a> Installation<'a> {
         let objects = site.cluster.kubectl(&["kustomize", &site.artefacts.root.to_string_lossy()])?;
         let webhook = site.cluster.get(&["deployment/migration-gate-webhook", "-n", SYSTEM])?;
         let image = text(&webhook["spec"]["template"]["spec"]["containers"][0]["image"]);
-        Image::new(OTHER)
-            .file("/bin/migration-gate", &site.artefacts.program, 0o755)
-            .file("/migration-gate-agent", &site.artefacts.agent, 0o755)
-            .entrypoint(["/bin/migration-gate"])
-            .user("65532:65532")
-            .build(&site.artefacts.image.with_file_name("migration-gate-other.tar"))?;
-        site.cluster.load_image(&site.artefacts.image.with_file_name("migration-gate-other.tar"))?;
+        site.load_as(OTHER)?;
         Ok(Installation { site, objects, image, logs: Vec::new() })
     }
 
