@@ -1,5 +1,7 @@
 //! Whether a pod could be elected now, and what keeps it from that.
 
+use std::fmt;
+
 use super::snapshot::{AgentState, Pod, PodPhase, Snapshot};
 
 /// What keeps a pod from being elected. The first that applies is told.
@@ -19,6 +21,20 @@ pub enum Obstacle {
     NoNode,
     /// Its node is not Ready, or is out of service.
     NodeDown(String),
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Obstacle::Leaving => formatter.write_str("it is being deleted or has ended"),
+            Obstacle::Passed => formatter.write_str("it has its pass"),
+            Obstacle::Started => formatter.write_str("it is past its init containers"),
+            Obstacle::Signalled => formatter.write_str("an earlier attempt in it is not settled yet"),
+            Obstacle::NoAgent => formatter.write_str("its agent does not run yet"),
+            Obstacle::NoNode => formatter.write_str("its node is not known"),
+            Obstacle::NodeDown(node) => write!(formatter, "its node {node} is not Ready"),
+        }
+    }
 }
 
 impl Snapshot {

@@ -51,12 +51,12 @@ impl Gauges {
         let (mut waiting, mut oldest_wait, mut oldest_attempt) = (0, 0, 0);
         let age = |since: Timestamp| now.duration_since(since).as_secs().max(0);
         let index = self.cache.index();
-        index.survey(|record, pods| {
-            for pod in pods.filter(|pod| pod.is_alive() && !pod.is_open()) {
+        index.survey(|group| {
+            for pod in group.pods.filter(|pod| pod.is_waiting()) {
                 waiting += 1;
                 oldest_wait = oldest_wait.max(age(pod.created));
             }
-            let Some(status) = record.and_then(|record| record.status.as_ref()) else { return };
+            let Some(status) = group.record.and_then(|record| record.status.as_ref()) else { return };
             if let Some(active) = &status.active {
                 oldest_attempt = oldest_attempt.max(age(active.elected_at));
             }

@@ -42,6 +42,18 @@ impl Entry {
     }
 }
 
+/// A group as it is, not copied.
+pub struct Glimpse<'a> {
+    /// Its key.
+    pub key: &'a GroupKey,
+    /// Its record, where there is one that can be read.
+    pub record: Option<&'a Record>,
+    /// Its record, where there is one that can't be read.
+    pub unreadable: Option<&'a Unreadable>,
+    /// Its pods.
+    pub pods: &'a mut dyn Iterator<Item = &'a Pod>,
+}
+
 /// The groups that a change may concern.
 pub type Concerned = Vec<GroupKey>;
 
@@ -261,10 +273,15 @@ impl Index {
         })
     }
 
-    /// What a closure makes of every group's record, workloads and pods: for gauges.
-    pub fn survey(&self, mut see: impl FnMut(Option<&Record>, &mut dyn Iterator<Item = &Pod>)) {
-        for entry in self.groups.values() {
-            see(entry.record.as_ref(), &mut entry.pods.values().map(|pod| &**pod));
+    /// Every group in passing, in the order of their keys: for gauges and lists.
+    pub fn survey(&self, mut see: impl FnMut(Glimpse<'_>)) {
+        for (key, entry) in &self.groups {
+            see(Glimpse {
+                key,
+                record: entry.record.as_ref(),
+                unreadable: entry.unreadable.as_ref(),
+                pods: &mut entry.pods.values().map(|pod| &**pod),
+            });
         }
     }
 

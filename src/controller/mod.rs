@@ -19,6 +19,7 @@ pub mod objects;
 pub mod pods;
 pub mod queue;
 pub mod record;
+pub mod shown;
 pub mod snapshot;
 pub mod standing;
 pub mod story;
@@ -34,7 +35,7 @@ mod journey_rules;
 #[cfg(test)]
 mod record_rules;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -314,7 +314,7 @@ impl Snapshot {
 
     /// How many pods wait for their gate.
     pub fn waiting(&self) -> u32 {
-        let waiting = self.pods.iter().filter(|pod| pod.is_alive() && !pod.is_open()).count();
+        let waiting = self.pods.iter().filter(|pod| pod.is_waiting()).count();
         u32::try_from(waiting).unwrap_or(u32::MAX)
     }
 }
@@ -360,6 +360,11 @@ impl Pod {
     /// Somebody declared it ended: the kubelet, which knows, or the garbage collector, which doesn't.
     pub fn is_terminal(&self) -> bool {
         matches!(self.phase, PodPhase::Ended | PodPhase::Collected)
+    }
+
+    /// It lives, and waits for its gate.
+    pub fn is_waiting(&self) -> bool {
+        self.is_alive() && !self.is_open()
     }
 
     /// It has all that opening writes.

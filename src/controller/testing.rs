@@ -15,16 +15,16 @@ use super::snapshot::{
     AgentState, Asked, Exit, Guards, Live, Node, Owner, Pod, PodPhase, Record, RecordView, Snapshot, Workload,
 };
 
-pub(super) const FP: &str = "0123456789abcdef0123456789abcdef";
-pub(super) const OLD_FP: &str = "fedcba9876543210fedcba9876543210";
-pub(super) const RULES: Rules = Rules { node_deletion: NodeDeletion::Proves };
+pub(crate) const FP: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const OLD_FP: &str = "fedcba9876543210fedcba9876543210";
+pub(crate) const RULES: Rules = Rules { node_deletion: NodeDeletion::Proves };
 
-pub(super) fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).expect("a second of this century")
 }
 
 /// A pod whose agent runs and waits.
-pub(super) fn pod(name: &str) -> Pod {
+pub(crate) fn pod(name: &str) -> Pod {
     Pod {
         name: name.to_owned(),
         uid: uid(name),
@@ -47,27 +47,27 @@ pub(super) fn pod(name: &str) -> Pod {
     }
 }
 
-pub(super) fn uid(name: &str) -> String {
+pub(crate) fn uid(name: &str) -> String {
     format!("uid-of-{name}")
 }
 
 /// A pod with the run signal of an attempt.
-pub(super) fn runner(name: &str, attempt: u32) -> Pod {
+pub(crate) fn runner(name: &str, attempt: u32) -> Pod {
     let run = Run { pod_uid: uid(name), attempt, timeout_seconds: None };
     Pod { signal: Some(Signal::Run(run)), held: true, ..pod(name) }
 }
 
 /// A pod with the mark of an attempt.
-pub(super) fn marked(name: &str, attempt: u32) -> Pod {
+pub(crate) fn marked(name: &str, attempt: u32) -> Pod {
     Pod { signal: Some(Signal::Settled(Settled { pod_uid: uid(name), attempt })), ..pod(name) }
 }
 
 /// A pod whose gate is open.
-pub(super) fn open(name: &str) -> Pod {
+pub(crate) fn open(name: &str) -> Pod {
     Pod { passed: true, gate_open: true, phase: PodPhase::Running, ..pod(name) }
 }
 
-pub(super) fn verdict(name: &str, attempt: u32, outcome: Outcome) -> Exit {
+pub(crate) fn verdict(name: &str, attempt: u32, outcome: Outcome) -> Exit {
     Exit {
         real: true,
         out_of_memory: false,
@@ -85,16 +85,16 @@ pub(super) fn verdict(name: &str, attempt: u32, outcome: Outcome) -> Exit {
 }
 
 /// The question about this attempt of this pod.
-pub(super) fn asked(name: &str, attempt: u32) -> Option<Asked> {
+pub(crate) fn asked(name: &str, attempt: u32) -> Option<Asked> {
     Some(Asked::Runner(attempt, uid(name)))
 }
 
 /// The end of a container that said nothing.
-pub(super) fn silence() -> Exit {
+pub(crate) fn silence() -> Exit {
     Exit { real: true, out_of_memory: false, report: None, tail: String::new() }
 }
 
-pub(super) fn workload(name: &str) -> Workload {
+pub(crate) fn workload(name: &str) -> Workload {
     Workload {
         name: name.to_owned(),
         uid: uid(name),
@@ -108,16 +108,16 @@ pub(super) fn workload(name: &str) -> Workload {
     }
 }
 
-pub(super) fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     Policy { timeout: None, backoff_limit: 6, suspend: false }
 }
 
-pub(super) fn owner(name: &str) -> Owner {
+pub(crate) fn owner(name: &str) -> Owner {
     Owner::of(&workload(name))
 }
 
 /// A record that is at rest, protected, owned by the workload `shop`, and sure of it.
-pub(super) fn record(status: MigrationGateStatus) -> Record {
+pub(crate) fn record(status: MigrationGateStatus) -> Record {
     let status = MigrationGateStatus { members: vec![uid("shop")], ..status };
     Record {
         name: "shop.deployment".to_owned(),
@@ -133,7 +133,7 @@ pub(super) fn record(status: MigrationGateStatus) -> Record {
     }
 }
 
-pub(super) fn active(name: &str, attempt: u32) -> Active {
+pub(crate) fn active(name: &str, attempt: u32) -> Active {
     Active {
         fingerprint: FP.to_owned(),
         attempt,
@@ -148,20 +148,20 @@ pub(super) fn active(name: &str, attempt: u32) -> Active {
 }
 
 /// A status with this attempt active.
-pub(super) fn running(name: &str, attempt: u32) -> MigrationGateStatus {
+pub(crate) fn running(name: &str, attempt: u32) -> MigrationGateStatus {
     MigrationGateStatus { active: Some(active(name, attempt)), last_attempt: attempt, ..MigrationGateStatus::default() }
 }
 
-pub(super) fn succeeded(fingerprint: &str) -> MigrationGateStatus {
+pub(crate) fn succeeded(fingerprint: &str) -> MigrationGateStatus {
     MigrationGateStatus { succeeded: vec![fingerprint.to_owned()], last_attempt: 1, ..MigrationGateStatus::default() }
 }
 
-pub(super) fn node() -> Node {
+pub(crate) fn node() -> Node {
     Node { uid: uid("node-1"), ready: true, out_of_service: false, leaving: false }
 }
 
 /// The group `shop.deployment` with one workload `shop` on one Ready node.
-pub(super) fn group(status: MigrationGateStatus, pods: Vec<Pod>) -> Snapshot {
+pub(crate) fn group(status: MigrationGateStatus, pods: Vec<Pod>) -> Snapshot {
     Snapshot {
         namespace: "shop".to_owned(),
         name: "shop.deployment".to_owned(),
@@ -175,24 +175,24 @@ pub(super) fn group(status: MigrationGateStatus, pods: Vec<Pod>) -> Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn record_mut(&mut self) -> &mut Record {
+    pub(crate) fn record_mut(&mut self) -> &mut Record {
         match &mut self.record {
             RecordView::Present(record) => record,
             other => panic!("there is no record, but {other:?}"),
         }
     }
 
-    pub(super) fn status_mut(&mut self) -> &mut MigrationGateStatus {
+    pub(crate) fn status_mut(&mut self) -> &mut MigrationGateStatus {
         self.record_mut().status.as_mut().expect("the record has a status")
     }
 }
 
-pub(super) fn decided(snapshot: &Snapshot) -> Decision {
+pub(crate) fn decided(snapshot: &Snapshot) -> Decision {
     decide(snapshot, RULES, at(10))
 }
 
 /// The status that is to be written.
-pub(super) fn written(decision: &Decision) -> Option<&MigrationGateStatus> {
+pub(crate) fn written(decision: &Decision) -> Option<&MigrationGateStatus> {
     decision.actions.iter().find_map(|action| match action {
         Action::WriteStatus(at, status) if at.name == "shop.deployment" => Some(&**status),
         _ => None,
@@ -200,7 +200,7 @@ pub(super) fn written(decision: &Decision) -> Option<&MigrationGateStatus> {
 }
 
 /// Follows the decisions that write the record, as if each write succeeded at once, until they write something else.
-pub(super) fn settled_record(snapshot: &mut Snapshot) -> Decision {
+pub(crate) fn settled_record(snapshot: &mut Snapshot) -> Decision {
     for _ in 0..8 {
         let decision = decided(snapshot);
         match written(&decision) {
@@ -214,4 +214,4 @@ pub(super) fn settled_record(snapshot: &mut Snapshot) -> Decision {
     panic!("the record never comes to rest: {snapshot:#?}");
 }
 
-pub(super) const LONG: Duration = Duration::from_secs(3600);
+pub(crate) const LONG: Duration = Duration::from_secs(3600);

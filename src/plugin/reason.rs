@@ -305,15 +305,10 @@ impl Case<'_> {
     pub(crate) fn obstacle(&self, pod: &Pod) -> Option<String> {
         let described = self.pods.get(&pod.name);
         let why = match self.snapshot.obstacle(pod)? {
-            Obstacle::Leaving => "it is being deleted or has ended".to_owned(),
-            Obstacle::Passed => "it has its pass".to_owned(),
-            Obstacle::Started => "it is past its init containers".to_owned(),
-            Obstacle::Signalled => "an earlier attempt in it is not settled yet".to_owned(),
-            Obstacle::NoAgent => {
-                described.and_then(pods::trouble).unwrap_or_else(|| "its agent does not run yet".to_owned())
+            obstacle @ (Obstacle::NoAgent | Obstacle::NoNode) => {
+                described.and_then(pods::trouble).unwrap_or_else(|| obstacle.to_string())
             }
-            Obstacle::NoNode => described.and_then(pods::trouble).unwrap_or_else(|| "its node is not known".to_owned()),
-            Obstacle::NodeDown(node) => format!("its node {node} is not Ready"),
+            obstacle => obstacle.to_string(),
         };
         Some(format!("{}: {why}", pod.name))
     }

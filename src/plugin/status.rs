@@ -17,8 +17,9 @@ use super::subject::{short, workload_names};
 use super::table::{Cell, Table};
 use super::terminal::{Progress, Screen, Tone, harmless, print, spinner};
 use crate::contract::label;
+use crate::controller::shown::{about, shown, since};
 use crate::controller::standing::{for_people, phase_word};
-use crate::migration::{Migration, MigrationGate, MigrationGateStatus, Phase};
+use crate::migration::{MigrationGate, MigrationGateStatus, Phase};
 
 /// How often the cluster is asked while somebody watches.
 const LOOK: Duration = Duration::from_secs(1);
@@ -225,39 +226,6 @@ fn row(record: &MigrationGate, waiting: Option<&HashMap<(String, String), u32>>)
         message: status.message.as_deref().map(|message| about(message, migration)).filter(|text| !text.is_empty()),
         namespace,
         record: name,
-    }
-}
-
-/// A record's message without the fingerprint, which has a column of its own.
-fn about(message: &str, migration: Option<&Migration>) -> String {
-    let Some(migration) = migration else { return message.to_owned() };
-    let begin = format!("migration {} ", migration.fingerprint);
-    message.strip_prefix(&begin).unwrap_or(message).replace(&migration.fingerprint, short(&migration.fingerprint))
-}
-
-/// The migration that a record's phase is about.
-fn shown(status: &MigrationGateStatus) -> Option<&Migration> {
-    if let Some(active) = &status.active {
-        return status.migration(&active.fingerprint);
-    }
-    let of_phase = |migration: &&Migration| Some(migration.phase) == status.phase;
-    let of_image = |migration: &&Migration| Some(&migration.image) == status.image.as_ref();
-    let newest_first = || status.migrations.iter().rev();
-    newest_first()
-        .find(|migration| of_phase(migration) && of_image(migration))
-        .or_else(|| newest_first().find(of_phase))
-        .or(status.migrations.last())
-}
-
-fn since(status: &MigrationGateStatus, migration: Option<&Migration>) -> Option<Timestamp> {
-    if let Some(active) = &status.active {
-        return Some(active.elected_at);
-    }
-    let ended = migration.and_then(|migration| migration.attempts.last()).map(|attempt| attempt.recorded);
-    let changed = status.conditions.first().map(|condition| condition.last_transition_time);
-    match status.phase {
-        Some(Phase::Succeeded | Phase::Failed | Phase::Pending) => ended.or(changed),
-        _ => changed,
     }
 }
 

@@ -5,6 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use super::cluster::Cluster;
 use super::problem::Problem;
 use crate::contract::label;
+pub(crate) use crate::controller::shown::short;
 use crate::group::{Group, WorkloadKind, record_name};
 use crate::migration::{Migration, MigrationGate, MigrationGateStatus};
 
@@ -182,11 +183,6 @@ impl Choice<'_> {
 /// The fingerprint of a Deployment's current template.
 pub(crate) fn current(deployment: Deployment) -> Option<String> {
     deployment.spec?.template.metadata?.labels?.get(label::MIGRATION).cloned()
-}
-
-/// A fingerprint as people tell them apart.
-pub(crate) fn short(fingerprint: &str) -> &str {
-    fingerprint.get(..8).unwrap_or(fingerprint)
 }
 
 #[cfg(test)]
