@@ -13,6 +13,7 @@ pub mod health;
 pub mod metrics;
 pub mod migration;
 pub mod otlp;
+pub mod page;
 mod plugin;
 pub mod run;
 pub mod server;

@@ -1,5 +1,7 @@
 //! `migration-gate controller`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use kube::{Client, Config};
 
@@ -8,9 +10,10 @@ use crate::controller::decision::Rules;
 use crate::controller::evidence::NodeDeletion;
 use crate::controller::{self, Options};
 use crate::health::{self, Readiness};
-use crate::metrics::{ControllerMetrics, Metrics};
+use crate::metrics::{CertificateMetrics, ControllerMetrics, Metrics};
 use crate::otlp;
-use crate::server::ListenAddress;
+use crate::page::Place;
+use crate::server::{ListenAddress, NoAddress};
 use crate::supervise::{Sentence, Shutdown, Supervisor};
 
 /// Run the controller that elects, records and opens the gates.
@@ -32,6 +35,13 @@ pub(super) struct ControllerArguments {
     /// are sent, if not given
     #[arg(long, env = "MIGRATION_GATE_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<otlp::Endpoint>,
+    /// Where a read-only page on all migrations is served with TLS, such as 127.0.0.1:8444; off, if not given. It knows
+    /// no users, so only a loopback address is taken: kubectl port-forward reaches it
+    #[arg(long, env = "MIGRATION_GATE_PAGE_LISTEN", value_name = "ADDRESS", value_parser = loopback)]
+    page_listen: Option<ListenAddress>,
+    /// The folder with the page's tls.crt and tls.key; what changes there is taken into service
+    #[arg(long, env = "MIGRATION_GATE_PAGE_TLS_DIR", default_value = "/page-tls", value_name = "FOLDER")]
+    page_tls_dir: PathBuf,
     #[command(flatten)]
     log: LogArguments,
 }
@@ -40,6 +50,17 @@ impl ControllerArguments {
     pub(super) fn run(self) -> Result<(), Failure> {
         serve(&self.log, async |shutdown| start(&self, shutdown).await)
     }
+}
+
+/// Reads an address that only this machine, or this pod, reaches.
+fn loopback(text: &str) -> Result<ListenAddress, String> {
+    let address: ListenAddress = text.parse().map_err(|error: NoAddress| error.to_string())?;
+    if address.is_loopback() {
+        return Ok(address);
+    }
+    Err("the page knows no users and shows log tails of all namespaces; listen on 127.0.0.1:PORT or [::1]:PORT, and reach it \
+        with kubectl port-forward"
+        .to_owned())
 }
 
 async fn start(arguments: &ControllerArguments, shutdown: Shutdown) -> Result<(), Failure> {
@@ -72,7 +93,13 @@ async fn start(arguments: &ControllerArguments, shutdown: Shutdown) -> Result<()
         },
         traces,
     };
-    controller::start(options, client, controller_metrics, watching, &mut supervisor);
+    let listen = |address: ListenAddress| address.listen().map_err(|error| Failure::new(Exit::Unavailable, error));
+    let page = arguments.page_listen.map(listen).transpose()?.map(|listener| Place {
+        listener,
+        tls_dir: arguments.page_tls_dir.clone(),
+        metrics: CertificateMetrics::register(metrics.registry()),
+    });
+    controller::start(options, client, controller_metrics, watching, page, &mut supervisor);
     let health = health::server(arguments.health_listen, metrics, readiness, shutdown)
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
     supervisor.spawn("health server", health.run());

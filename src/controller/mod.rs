@@ -45,6 +45,7 @@ use kube::runtime::events::{Recorder, Reporter};
 
 use crate::health::Part;
 use crate::metrics::ControllerMetrics;
+use crate::page;
 use crate::supervise::{Shutdown, Supervisor};
 
 /// The name of the controller's Lease, and of the component in its events.
@@ -66,8 +67,16 @@ pub struct Options {
     pub traces: Option<crate::otlp::Traces>,
 }
 
-/// Starts the controller's tasks under a supervisor. `ready` is set once every watch has its first list.
-pub fn start(options: Options, client: Client, metrics: ControllerMetrics, ready: Part, supervisor: &mut Supervisor) {
+/// Starts the controller's tasks under a supervisor, and the page where it has a place. `ready` is set once every watch
+/// has its first list.
+pub fn start(
+    options: Options,
+    client: Client,
+    metrics: ControllerMetrics,
+    ready: Part,
+    page: Option<page::Place>,
+    supervisor: &mut Supervisor,
+) {
     let shutdown = supervisor.shutdown().clone();
     let metrics = Arc::new(metrics);
     let cache = Arc::<watch::Cache>::default();
@@ -96,6 +105,16 @@ pub fn start(options: Options, client: Client, metrics: ControllerMetrics, ready
         rules: options.rules,
         traces: options.traces,
     };
+    if let Some(place) = page {
+        let source = page::Source {
+            cache: Arc::clone(&cache),
+            synced: synced.clone(),
+            metrics: Arc::clone(&metrics),
+            leading: leading.clone(),
+            replica: options.identity,
+        };
+        page::start(place, source, supervisor);
+    }
     let gauges = gauges::Gauges { cache, metrics, leading: leading.clone(), synced: synced.clone(), ready };
     supervisor.spawn("gauges", gauges.run(shutdown.clone()));
     // The lease is let go of only after the last write: another leader then starts from where this one ended.

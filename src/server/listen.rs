@@ -61,6 +61,11 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
+    /// Whether only this machine, or this pod, can reach it.
+    pub fn is_loopback(self) -> bool {
+        matches!(self, ListenAddress::One(address) if address.ip().is_loopback())
+    }
+
     /// Listens.
     ///
     /// # Errors
