@@ -1,6 +1,7 @@
 //! What the tests with a real API server share: requests as anybody, and the webhook as a process.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod browser;
 pub mod client;
 pub mod controller;
 pub mod files;

@@ -26,6 +26,7 @@
 mod boot;
 pub mod certmanager;
 mod cgroup;
+pub mod chromium;
 mod cluster;
 mod command;
 mod component;

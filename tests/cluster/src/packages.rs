@@ -26,6 +26,10 @@ pub(crate) const NODE: &[Package] = &[
 /// What a PostgreSQL server needs.
 pub(crate) const POSTGRES: &[Package] = &[Package { name: "postgresql", shows: &[] }];
 
+/// What looks at a page as a person's browser does, without a screen.
+pub(crate) const CHROMIUM: &[Package] =
+    &[Package { name: "chromium-headless-shell", shows: &["/usr/bin/chromium-headless-shell", "/usr/bin/chromium"] }];
+
 impl Package {
     fn is_here(&self) -> bool {
         if self.shows.iter().any(|file| Path::new(file).exists()) {
