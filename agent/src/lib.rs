@@ -41,6 +41,8 @@ pub mod wait_for;
 pub mod watch;
 
 #[cfg(test)]
+mod journal_rules;
+#[cfg(test)]
 mod machine_laws;
 #[cfg(test)]
 mod machine_rules;
