@@ -38,14 +38,11 @@ cp --recursive --dereference "$source/deploy/chart" "$dist/chart/migration-gate"
 archive "$name-chart.tgz" "$dist/chart" migration-gate
 cp target/migration-gate.tar "$dist/$name-image.tar"
 
-for package in migration-gate migration-gate-agent; do
-  folder=$source
-  [ "$package" = migration-gate ] || folder=$source/agent
-  "$tools/bin/cargo-cyclonedx" cyclonedx --quiet --manifest-path "$folder/Cargo.toml" --target "$target" \
-    --format json --spec-version 1.5 --describe crate --override-filename bill
-  # It names packages of the workspace by where they lie.
-  sed "s#file://$source#file://#g; s#$source##g" "$folder/bill.json" > "$dist/$package-$version-$target.cdx.json"
-done
+# Of every package at once; it names those of the workspace by where they lie.
+"$tools/bin/cargo-cyclonedx" cyclonedx --quiet --manifest-path "$source/Cargo.toml" --target "$target" \
+  --format json --spec-version 1.5 --no-build-deps --override-filename bill
+sed "s#$source##g" "$source/bill.json" > "$dist/$name-$target.cdx.json"
+sed "s#$source##g" "$source/agent/bill.json" > "$dist/$name-agent-$target.cdx.json"
 
 rm -rf "$source" "$dist/chart"
 cd "$dist"
