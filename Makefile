@@ -11,7 +11,7 @@ STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR
   --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop witness image dist crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down fmt lint clean
+.PHONY: agent program binaries shop witness image dist crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down page-picture fmt lint clean
 
 binaries: program agent
 
@@ -91,6 +91,12 @@ test-faults-short: image shop witness
 
 test-faults: image shop witness
 	cargo run --quiet -p faults -- $(FAULTS)
+
+# What docs/page.md shows.
+page-picture:
+	mkdir -p target/pictures
+	MIGRATION_GATE_PICTURES=$(CURDIR)/target/pictures cargo test --test page_api -- --nocapture
+	cp target/pictures/page.png docs/page.png
 
 test-long:
 	ROTATIONS=200 RESTARTS=100 cargo test --test rotation -- --nocapture

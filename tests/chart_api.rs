@@ -93,6 +93,11 @@ fn a_wrong_value_is_refused_with_its_name() {
         ("image.digest=latest", "digest"),
         ("contoller.replicas=3", "contoller"),
         ("tls.certManager.enabled=false", "tls.existingSecret"),
+        ("controller.page.port=80", "port"),
+        (
+            "controller.page.enabled=true,tls.certManager.enabled=false,tls.existingSecret=a,tls.caBundle=-----BEGIN CERTIFICATE-----",
+            "controller.page.existingSecret",
+        ),
     ] {
         let refusal = rendered(&["--set", value]).expect_err(value);
         assert!(refusal.contains(named), "{value}: {refusal}");
@@ -110,6 +115,28 @@ fn what_the_prometheus_operator_and_grafana_load_is_what_the_files_say() {
     let dashboard = of("ConfigMap")["data"]["migration-gate.json"].as_str().expect("a file");
     assert_eq!(dashboard, include_str!("../deploy/monitoring/dashboard.json"));
     assert_eq!(of("PodMonitor")["spec"]["podMetricsEndpoints"][0]["port"], "health");
+}
+
+#[test]
+fn the_page_is_for_who_may_forward_a_port_and_off_by_default() {
+    let usual = objects(&rendered(&[]).expect("the defaults"));
+    let paged = objects(&rendered(&["--set", "controller.page.enabled=true"]).expect("the page"));
+    let namespaced = |kind: &str, name: &str| (kind.to_owned(), NAMESPACE.to_owned(), name.to_owned());
+    let (controller, page) =
+        (namespaced("Deployment", "migration-gate-controller"), namespaced("Certificate", "migration-gate-page"));
+    // Nothing else differs: no Service leads to it, and no network policy opens a way.
+    let differ = |key: &&(String, String, String)| usual.get(*key) != paged.get(*key);
+    assert_eq!(paged.keys().filter(differ).collect::<Vec<_>>(), [&page, &controller]);
+    let spec = |objects: &BTreeMap<_, Value>| objects[&controller]["spec"]["template"]["spec"].clone();
+    let listens = |spec: &Value| spec.to_string().contains("MIGRATION_GATE_PAGE_LISTEN");
+    assert!(!listens(&spec(&usual)) && listens(&spec(&paged)));
+    assert!(spec(&paged).to_string().contains("127.0.0.1:8444"));
+    assert_eq!(spec(&paged)["volumes"][0]["secret"]["optional"], true, "no controller waits for a page");
+    assert_eq!(paged[&page]["spec"]["dnsNames"], json!(["localhost"]));
+    let own = ["--set", "controller.page.enabled=true,controller.page.existingSecret=mine"];
+    let own = objects(&rendered(&own).expect("an own Secret"));
+    assert!(!own.contains_key(&page));
+    assert_eq!(spec(&own)["volumes"][0]["secret"]["secretName"], "mine");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ use testcluster::{Options, Profile};
 use migration_gate::contract::annotation;
 
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/shop/leases/migration-gate-controller";
-const DESK: Window = Window { width: 1180, height: 1160, scale: 1.0, scheme: "light" };
+const DESK: Window = Window { width: 1080, height: 1096, scale: 1.0, scheme: "light" };
 const PHONE: Window = Window { width: 390, height: 844, scale: 2.0, scheme: "light" };
 /// Where pictures go, if somebody wants them: `make page-picture`.
 const PICTURES: &str = "MIGRATION_GATE_PICTURES";

@@ -105,3 +105,25 @@ async fn start(arguments: &ControllerArguments, shutdown: Shutdown) -> Result<()
     supervisor.spawn("health server", health.run());
     supervisor.run(controller::GRACE).await.map_err(|error| Failure::new(Exit::Software, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_kept_to_the_loopback() {
+        for address in ["127.0.0.1:8444", "127.0.0.2:1", "[::1]:8444"] {
+            assert_eq!(loopback(address).map(|address| address.to_string()), Ok(address.to_owned()));
+        }
+        for (address, said) in [
+            (":8444", "kubectl port-forward"),
+            ("0.0.0.0:8444", "kubectl port-forward"),
+            ("[::]:8444", "kubectl port-forward"),
+            ("10.0.0.1:8444", "kubectl port-forward"),
+            ("localhost:8444", "no address"),
+        ] {
+            let refusal = loopback(address).expect_err(address);
+            assert!(refusal.contains(said), "{address}: {refusal}");
+        }
+    }
+}

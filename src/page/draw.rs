@@ -52,8 +52,7 @@ fn sign(outcome: Option<AttemptOutcome>) -> &'static str {
     match outcome {
         None => " …",
         Some(AttemptOutcome::Succeeded) => " ✓",
-        Some(AttemptOutcome::Failed) => " ✕",
-        Some(AttemptOutcome::TimedOut) => " ✕ time",
+        Some(AttemptOutcome::Failed | AttemptOutcome::TimedOut) => " ✕",
         Some(AttemptOutcome::Interrupted) => " !",
         Some(AttemptOutcome::NotStarted) => " –",
     }

@@ -21,10 +21,11 @@ use testcluster::progress::{Seen, step};
 use testcluster::{Options, Profile};
 
 /// In the order of a user's life: installed, used, looked up, removed.
-const DOCUMENTS: [&str; 15] = [
+const DOCUMENTS: [&str; 16] = [
     "docs/getting-started.md",
     "README.md",
     "docs/cli.md",
+    "docs/page.md",
     "docs/gitops.md",
     "docs/moving.md",
     "docs/tools.md",
