@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use demo::{Error, Ledger, Release, Result, Said, Shop, User, promise};
 use serde_json::Value;
+use testcluster::progress::Seen;
 
 use crate::hold::Hold;
 use crate::site;
@@ -106,4 +108,27 @@ fn a_chart_whose_time_out_is_too_short_loses_nothing_and_runs_nothing_twice() ->
     promise(applied == "1", || format!("the schema's second version was applied {applied} times"))?;
     let visit = visitor.leave()?;
     promise(visit["failed"] == 0 && visit["asked"] != 0, || format!("customers were refused: {visit}"))
+}
+
+#[test]
+fn a_first_installation_that_is_too_late_leaves_nothing_behind_that_the_next_one_meets() -> Result<()> {
+    let site = site();
+    let shop = Shop::open_in(site, "helm-first")?;
+    let helm = Helm { user: User::of(&site.cluster, &site.artefacts)?, shop: &shop };
+    let atomic = ["--rollback-on-failure"];
+    let hold = Hold::of(&shop)?;
+    let impatient = helm.upgrade(Release::Two, TOO_SHORT, &atomic)?;
+    shop.wait_for_run(1)?;
+    too_late(impatient)?;
+    let gone = "the Deployment, its pods and its record to be gone";
+    site.cluster.wait_for(gone, Duration::from_secs(60), || {
+        let left =
+            site.cluster.kubectl(&["get", "deployments,pods,migrationgates", "-n", "helm-first", "-o", "name"])?;
+        Ok(if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(left) })
+    })?;
+    hold.release()?;
+    end(helm.upgrade(Release::Two, ENOUGH, &atomic)?)?.well()?;
+    shop.wait_until_ready(Release::Two, 2)?;
+    let (ledger, wanted) = (shop.ledger()?, Ledger { runs: 2, failed: 0, overlapped: 0, unended: 1 });
+    promise(ledger == wanted, || format!("the database says {ledger:?}, not {wanted:?}"))
 }
