@@ -6,6 +6,7 @@ pub mod client;
 pub mod controller;
 pub mod files;
 pub mod https;
+pub mod injector;
 pub mod people;
 pub mod webhook;
 pub mod workloads;
