@@ -84,6 +84,9 @@ pub struct SettingsError {
 /// The characters of a bad value that an error quotes.
 const QUOTED_CHARS: usize = 60;
 
+/// The mistakes in a key for which the right one is still suggested.
+const DIFFERENCES: usize = 3;
+
 impl Settings {
     /// Reads a workload's annotations. Those of other domains don't matter.
     ///
@@ -260,11 +263,13 @@ fn unknown(key: &str, value: &str) -> SettingsError {
             example: format!("remove it: kubectl annotate deployment NAME {key}-"),
         };
     }
+    // All of them begin with the domain, so that says nothing and only takes time. So do keys of quite another length: each
+    // character too many or too few is a difference of its own.
     let near = RULES
         .iter()
-        // All of them begin with the domain, so that says nothing and only takes time.
-        .map(|rule| (strsim::damerau_levenshtein(&rule.key[DOMAIN.len()..], &key[DOMAIN.len()..]), rule))
-        .filter(|(distance, _)| *distance <= 3)
+        .filter(|rule| rule.key.len().abs_diff(key.len()) <= DIFFERENCES)
+        .map(|rule| (strsim::osa_distance(&rule.key[DOMAIN.len()..], &key[DOMAIN.len()..]), rule))
+        .filter(|(distance, _)| *distance <= DIFFERENCES)
         .min_by_key(|(distance, _)| *distance);
     SettingsError {
         key: key.to_owned(),

@@ -16,7 +16,8 @@ pub(super) fn write(value: &Value, text: &mut Vec<u8>) {
             object.close();
         }
         Value::Array(items) => list(items, text, write),
-        plain => scalar(plain, text),
+        Value::String(value) => string(value, text),
+        plain => escaped(plain, text),
     }
 }
 
@@ -55,7 +56,7 @@ impl<'t> Object<'t> {
         if !std::mem::take(&mut self.is_first) {
             self.text.push(b',');
         }
-        scalar(key, self.text);
+        string(key, self.text);
         self.text.push(b':');
         write(self.text);
     }
@@ -80,7 +81,19 @@ impl<'t> Object<'t> {
     }
 }
 
-fn scalar<T: serde::Serialize + ?Sized>(value: &T, text: &mut Vec<u8>) {
+/// Writes a string. Few have anything to escape (RFC 8259, section 7), and that can be seen of many bytes at a time.
+fn string(value: &str, text: &mut Vec<u8>) {
+    let must_escape = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    if value.bytes().fold(false, |found, byte| found | must_escape(byte)) {
+        return escaped(value, text);
+    }
+    text.reserve(value.len() + 2);
+    text.push(b'"');
+    text.extend_from_slice(value.as_bytes());
+    text.push(b'"');
+}
+
+fn escaped<T: serde::Serialize + ?Sized>(value: &T, text: &mut Vec<u8>) {
     serde_json::to_writer(text, value).expect("a text, number or constant, written to memory");
 }
 
@@ -95,9 +108,19 @@ pub(super) fn digest(digits: usize, write: impl FnOnce(&mut Vec<u8>)) -> String 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn strings_are_written_as_everybody_writes_them(value in r#"[a-z"\\\n\t\u{0}-\u{20}\u{7f}ä€\u{1F600}]{0,40}|.{0,40}"#) {
+            let mut text = Vec::new();
+            write(&json!(value), &mut text);
+            prop_assert_eq!(String::from_utf8_lossy(&text), json!(value).to_string());
+        }
+    }
 
     #[test]
     fn keys_are_sorted_and_blanks_left_out() {

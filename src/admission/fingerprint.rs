@@ -17,7 +17,7 @@
 //!
 //! An object in the API carries defaults that the same object in a file lacks. So what means nothing is left out: fields
 //! that are null, false, an empty text, list or object (Go drops most of those itself, and `emptyDir: {}` is the default
-//! of a volume), and the values of [`DEFAULTS`].
+//! of a volume), and what [`MEANINGLESS`] lists.
 
 use serde_json::{Value, json};
 
@@ -36,36 +36,56 @@ enum Plain {
 
 use Plain::{Number, Text};
 
-/// Frozen: the defaults that the API server gives to fields in `env`, `volumeMounts` and `volumes`, by the name of the
-/// object that holds them. Source: Kubernetes 1.36, pkg/apis/core/v1/defaults.go.
-const DEFAULTS: &[(&str, &str, Plain)] = &[
-    ("fieldRef", "apiVersion", Text("v1")),
-    ("resourceFieldRef", "divisor", Text("0")),
-    ("resourceFieldRef", "divisor", Number(0)),
-    ("configMap", "defaultMode", Number(420)),
-    ("secret", "defaultMode", Number(420)),
-    ("projected", "defaultMode", Number(420)),
-    ("downwardAPI", "defaultMode", Number(420)),
-    ("serviceAccountToken", "expirationSeconds", Number(3600)),
-    ("iscsi", "iscsiInterface", Text("default")),
-    ("rbd", "pool", Text("rbd")),
-    ("rbd", "user", Text("admin")),
-    ("rbd", "keyring", Text("/etc/ceph/keyring")),
-    ("azureDisk", "cachingMode", Text("ReadWrite")),
-    ("azureDisk", "fsType", Text("ext4")),
-    ("azureDisk", "kind", Text("Shared")),
-    ("scaleIO", "storageMode", Text("ThinProvisioned")),
-    ("scaleIO", "fsType", Text("xfs")),
-    ("awsElasticBlockStore", "partition", Number(0)),
-    ("gcePersistentDisk", "partition", Number(0)),
+/// What means nothing in an object that stands in a field of this name.
+struct Meaningless {
+    holder: &'static str,
+    /// Values that the API server gives to fields that have none.
+    defaults: &'static [(&'static str, Plain)],
+    /// Fields that say nothing about what a migration does, whatever their value.
+    fields: &'static [&'static str],
+}
+
+const fn defaults(holder: &'static str, defaults: &'static [(&'static str, Plain)]) -> Meaningless {
+    Meaningless { holder, defaults, fields: &[] }
+}
+
+/// Frozen: defaults in `env`, `volumeMounts` and `volumes` (source: Kubernetes 1.36, pkg/apis/core/v1/defaults.go), how
+/// large a volume may grow, and when an image is pulled. By the holder, which is looked up once for all of an object's
+/// fields.
+const MEANINGLESS: &[Meaningless] = &[
+    defaults("fieldRef", &[("apiVersion", Text("v1"))]),
+    defaults("resourceFieldRef", &[("divisor", Text("0")), ("divisor", Number(0))]),
+    defaults("configMap", &[("defaultMode", Number(420))]),
+    defaults("secret", &[("defaultMode", Number(420))]),
+    defaults("projected", &[("defaultMode", Number(420))]),
+    defaults("downwardAPI", &[("defaultMode", Number(420))]),
+    defaults("serviceAccountToken", &[("expirationSeconds", Number(3600))]),
+    defaults("iscsi", &[("iscsiInterface", Text("default"))]),
+    defaults("rbd", &[("pool", Text("rbd")), ("user", Text("admin")), ("keyring", Text("/etc/ceph/keyring"))]),
+    defaults("azureDisk", &[("cachingMode", Text("ReadWrite")), ("fsType", Text("ext4")), ("kind", Text("Shared"))]),
+    defaults("scaleIO", &[("storageMode", Text("ThinProvisioned")), ("fsType", Text("xfs"))]),
+    defaults("awsElasticBlockStore", &[("partition", Number(0))]),
+    defaults("gcePersistentDisk", &[("partition", Number(0))]),
     // Of an ephemeral volume's claim.
-    ("spec", "volumeMode", Text("Filesystem")),
+    Meaningless { holder: "spec", defaults: &[("volumeMode", Text("Filesystem"))], fields: &["resources"] },
+    Meaningless { holder: "emptyDir", defaults: &[], fields: &["sizeLimit", "medium"] },
+    Meaningless { holder: "image", defaults: &[], fields: &["pullPolicy"] },
 ];
 
-/// Frozen: fields that say nothing about what a migration does, whatever their value. How large a volume may grow, and when an
-/// image is pulled.
-const IRRELEVANT: &[(&str, &str)] =
-    &[("emptyDir", "sizeLimit"), ("emptyDir", "medium"), ("spec", "resources"), ("image", "pullPolicy")];
+impl Meaningless {
+    /// What means nothing in an object that `holder` holds; `None`, if all of it counts.
+    fn of(holder: &str) -> Option<&'static Meaningless> {
+        MEANINGLESS.iter().find(|meaningless| meaningless.holder == holder)
+    }
+
+    fn has(&self, field: &str, value: &Value) -> bool {
+        let is = |default: &Plain| match default {
+            Text(text) => value.as_str() == Some(*text),
+            Number(number) => value.as_i64() == Some(*number),
+        };
+        self.fields.contains(&field) || self.defaults.iter().any(|(name, default)| *name == field && is(default))
+    }
+}
 
 /// The fingerprint of a migration: `container` is its container before the agent comes in, `volumes` are the
 /// template's.
@@ -105,8 +125,10 @@ pub(super) fn write_normal(holder: &str, value: &Value, text: &mut Vec<u8>) {
     match value {
         Value::Array(items) => write_normals(holder, items, text),
         Value::Object(fields) => {
+            let meaningless = Meaningless::of(holder);
+            let counts = |key: &str, value| meaningless.is_none_or(|meaningless| !meaningless.has(key, value));
             let mut object = Object::open(text);
-            for (key, value) in fields.iter().filter(|(key, value)| !is_default(holder, key, value)) {
+            for (key, value) in fields.iter().filter(|(key, value)| counts(key, value)) {
                 object.telling_field(key, |text| write_normal(key, value, text));
             }
             object.close();
@@ -119,13 +141,4 @@ pub(super) fn write_normal(holder: &str, value: &Value, text: &mut Vec<u8>) {
 /// matter.
 fn write_normals<'v>(holder: &str, items: impl IntoIterator<Item = &'v Value>, text: &mut Vec<u8>) {
     canonical::list(items, text, |item, text| write_normal(holder, item, text));
-}
-
-fn is_default(holder: &str, key: &str, value: &Value) -> bool {
-    let is = |default: &Plain| match default {
-        Text(text) => value.as_str() == Some(*text),
-        Number(number) => value.as_i64() == Some(*number),
-    };
-    IRRELEVANT.contains(&(holder, key))
-        || DEFAULTS.iter().any(|(object, field, default)| (*object, *field) == (holder, key) && is(default))
 }

@@ -77,6 +77,18 @@ pub enum Operation {
     Connect,
 }
 
+impl Operation {
+    /// The operation as a review names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
 /// What a review is about, as far as it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
@@ -192,9 +204,18 @@ fn respond<'a>(uid: &'a str, decided: &Decided) -> (Decision, Response<'a>) {
     // Writing a patch of plain values to memory can't fail; if it did, no patch would leave the object as it came.
     if let Some(patch) = patch.and_then(|patch| serde_json::to_vec(&patch).ok()) {
         response.patch_type = Some("JSONPatch");
-        response.patch = Some(BASE64_STANDARD.encode(patch));
+        response.patch = base64_text(&patch);
     }
     (decision, response)
+}
+
+/// The bytes in base64, as JSON. Nothing in it is to be escaped, so it is not looked through again for that.
+fn base64_text(bytes: &[u8]) -> Option<Box<RawValue>> {
+    let mut text = String::with_capacity(bytes.len() / 3 * 4 + 6);
+    text.push('"');
+    BASE64_STANDARD.encode_string(bytes, &mut text);
+    text.push('"');
+    RawValue::from_string(text).ok()
 }
 
 const REVIEW_API_VERSION: &str = "admission.k8s.io/v1";
@@ -275,7 +296,7 @@ struct Response<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<String>,
+    patch: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
