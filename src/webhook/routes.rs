@@ -13,7 +13,7 @@ use axum::routing::post;
 use tokio::sync::Semaphore;
 
 use super::body::{Bodies, BodyLimits, Held, Refused, Size};
-use crate::admission::{Answer, Decision, Mode, ReviewError};
+use crate::admission::{Answer, Decision, Mode, Operation, ReviewError};
 use crate::metrics::{AdmissionResult, WebhookMetrics};
 
 /// The path that the webhook's configuration names.
@@ -99,10 +99,10 @@ fn log(answer: &Answer) {
                 kind = answer.subject.kind,
                 namespace = answer.subject.namespace,
                 workload = answer.subject.name,
-                operation = ?answer.subject.operation,
+                operation = answer.subject.operation.map(Operation::as_str),
                 dry_run = answer.subject.dry_run,
                 decision = answer.decision.as_str(),
-                notes = ?answer.notes,
+                notes = answer.notes.join("; "),
                 "reviewed"
             )
         };
