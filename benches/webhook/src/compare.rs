@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::Failure;
 use crate::load::{self, Door};
 use crate::reviews::{self, Question, Size};
-use crate::rivals::{Identity, LOOPBACK, Rival, Running};
+use crate::rivals::{Identity, LOOPBACK, Place, Rival, Running};
 use crate::table::{Table, quantile};
 
 /// How many connections ask at once.
@@ -45,7 +45,7 @@ pub fn run(program: &Path, rounds: usize, duration: Duration) -> Result<String, 
     let identity = Identity::new(&[LOOPBACK])?;
     let mut servers = Vec::new();
     for rival in Rival::ALL {
-        let running = Running::start(rival, LOOPBACK, &identity, program, true)?;
+        let running = Running::start(rival, LOOPBACK, &identity, program, Place::Core)?;
         let door = Door::new(running.address, &identity.authority)?;
         servers.push((running, door));
     }
@@ -79,23 +79,14 @@ pub fn run(program: &Path, rounds: usize, duration: Duration) -> Result<String, 
 
 /// Sees that the servers do the same, and returns the injected Deployment.
 fn check(size: Size, servers: &[(Running, Door)]) -> Result<Value, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ask = |door: &Door, question, injected: &Value| -> Result<Value, Failure> {
-        let request = load::request(&reviews::review(question, size, injected));
-        runtime.block_on(async { Ok(serde_json::from_slice(&door.open().await?.ask(&request).await?)?) })
-    };
     let mut by_ours = None;
     for (running, door) in servers.iter().filter(|(running, _)| running.rival != Rival::Floor) {
-        let answer = ask(door, Question::Create, &Value::Null)?;
-        let patch = BASE64_STANDARD.decode(answer["response"]["patch"].as_str().ok_or("no patch")?)?;
-        let mut injected = reviews::deployment(size);
-        let patch: json_patch::Patch = serde_json::from_slice(&patch)?;
-        json_patch::patch(&mut injected, &patch)?;
-        let kept = ask(door, Question::StickyUpdate, &injected)?;
+        let injected = injected_by(door, size)?;
+        let kept = ask(door, Question::StickyUpdate, size, &injected)?;
         if kept["response"]["allowed"] != true || !kept["response"]["patch"].is_null() {
             return Err(format!("{} doesn't keep its injection: {kept}", running.rival.name()).into());
         }
-        if ask(door, Question::Denial, &Value::Null)?["response"]["allowed"] != false {
+        if ask(door, Question::Denial, size, &Value::Null)?["response"]["allowed"] != false {
             return Err(format!("{} doesn't deny", running.rival.name()).into());
         }
         match &by_ours {
@@ -105,6 +96,23 @@ fn check(size: Size, servers: &[(Running, Door)]) -> Result<Value, Failure> {
         }
     }
     by_ours.ok_or_else(|| "nobody injects".into())
+}
+
+/// The Deployment as a server makes it.
+pub fn injected_by(door: &Door, size: Size) -> Result<Value, Failure> {
+    let answer = ask(door, Question::Create, size, &Value::Null)?;
+    let patch = BASE64_STANDARD.decode(answer["response"]["patch"].as_str().ok_or("no patch")?)?;
+    let mut injected = reviews::deployment(size);
+    let patch: json_patch::Patch = serde_json::from_slice(&patch)?;
+    json_patch::patch(&mut injected, &patch)?;
+    Ok(injected)
+}
+
+/// A server's answer to one review.
+fn ask(door: &Door, question: Question, size: Size, injected: &Value) -> Result<Value, Failure> {
+    let request = load::request(&reviews::review(question, size, injected));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Ok(serde_json::from_slice(&door.open().await?.ask(&request).await?)?) })
 }
 
 /// The object without the identity and the note, which each computes in its own way, and with empty objects left out.

@@ -4,6 +4,7 @@
 mod api;
 mod compare;
 mod floor;
+mod instructions;
 mod load;
 mod reviews;
 mod rivals;
@@ -48,6 +49,15 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         creations: usize,
     },
+    /// Count the instructions that a request takes, with valgrind: the figure that no load of the machine moves
+    Instructions {
+        /// The webhook's program
+        #[arg(long)]
+        program: PathBuf,
+        /// How many requests of each kind are counted
+        #[arg(long, default_value_t = 200)]
+        requests: usize,
+    },
     /// Serve a handler that does nothing
     #[command(hide = true)]
     Floor {
@@ -55,6 +65,9 @@ enum Command {
         listen: SocketAddr,
         #[arg(long)]
         tls_dir: PathBuf,
+        /// A file with the patch to send, in base64
+        #[arg(long)]
+        patch: Option<PathBuf>,
     },
 }
 
@@ -67,11 +80,13 @@ fn main() -> Result<(), Failure> {
             println!("{}", compare::run(&program, rounds, Duration::from_millis(milliseconds))?);
         }
         Command::Api { program, creations } => println!("{}", api::run(&program, creations)?),
-        Command::Floor { listen, tls_dir } => {
+        Command::Instructions { program, requests } => println!("{}", instructions::run(&program, requests)?),
+        Command::Floor { listen, tls_dir, patch } => {
+            let patch = patch.map(std::fs::read_to_string).transpose()?;
             tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?
-                .block_on(floor::serve(listen, &tls_dir))?;
+                .block_on(floor::serve(listen, &tls_dir, patch))?;
         }
     }
     Ok(())

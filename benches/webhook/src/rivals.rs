@@ -1,5 +1,6 @@
-//! Who is measured: three programs, one after the other on the same core.
+//! Who is measured: programs that run one after the other on the same core.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -20,10 +21,12 @@ pub enum Rival {
     Peer,
     /// Nothing but TLS and HTTP.
     Floor,
+    /// The same, with the patch that [`Identity::keep_patch`] was given.
+    FixedPatch,
 }
 
 impl Rival {
-    /// All of them.
+    /// Those that are put under load.
     pub const ALL: [Rival; 3] = [Rival::Ours, Rival::Peer, Rival::Floor];
 
     /// Its name in the tables.
@@ -32,6 +35,7 @@ impl Rival {
             Rival::Ours => "ours",
             Rival::Peer => "controller-runtime",
             Rival::Floor => "floor",
+            Rival::FixedPatch => "fixed patch",
         }
     }
 }
@@ -60,6 +64,21 @@ impl Identity {
         fs::write(folder.join("tls.key"), key.serialize_pem())?;
         Ok(Identity { folder, authority })
     }
+
+    /// Keeps the patch, in base64, that [`Rival::FixedPatch`] is to send.
+    pub fn keep_patch(&self, patch: &str) -> Result<(), Failure> {
+        Ok(fs::write(self.patch(), patch)?)
+    }
+
+    fn patch(&self) -> PathBuf {
+        self.folder.join("patch")
+    }
+
+    /// Where callgrind writes what it counted of a server; each time that it is asked, a file with the next number.
+    pub fn callgrind(&self, rival: Rival, number: Option<usize>) -> PathBuf {
+        let number = number.map_or_else(String::new, |number| format!(".{number}"));
+        self.folder.join(format!("{rival:?}.callgrind{number}"))
+    }
 }
 
 impl Drop for Identity {
@@ -78,17 +97,28 @@ pub struct Running {
     process: Child,
 }
 
-/// The processor that servers get where they are pinned; the load takes the next one.
+/// Where a server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On [`SERVERS_CORE`].
+    Core,
+    /// Wherever the system puts it.
+    Anywhere,
+    /// In callgrind, which counts its instructions.
+    Callgrind,
+}
+
+/// The processor that servers get on [`Place::Core`]; the load takes the next one.
 pub const SERVERS_CORE: usize = 0;
 
 impl Running {
-    /// Starts a server, on one core if it is `pinned`, and waits until it listens.
+    /// Starts a server, and waits until it listens.
     pub fn start(
         rival: Rival,
         host: IpAddr,
         identity: &Identity,
         program: &Path,
-        pinned: bool,
+        place: Place,
     ) -> Result<Running, Failure> {
         // Free now; nobody else starts servers here in between.
         let address = TcpListener::bind((host, 0))?.local_addr()?;
@@ -99,20 +129,28 @@ impl Running {
                 vec!["webhook", "--agent-image", AGENT_IMAGE, "--listen", &text, "--health-listen", "127.0.0.1:0"],
             ),
             Rival::Peer => (tools::path(Tool::WebhookPeer)?, vec!["-agent-image", AGENT_IMAGE, "-port", &port]),
-            Rival::Floor => (std::env::current_exe()?, vec!["floor", "--listen", &text]),
+            Rival::Floor | Rival::FixedPatch => (std::env::current_exe()?, vec!["floor", "--listen", &text]),
         };
-        let host = host.to_string();
-        let arguments = arguments.into_iter().chain(match rival {
-            Rival::Peer => vec!["-host", host.as_str()],
+        let (host, patch) = (host.to_string(), identity.patch());
+        let arguments = arguments.into_iter().map(OsStr::new).chain(match rival {
+            Rival::Peer => vec![OsStr::new("-host"), host.as_ref()],
+            Rival::FixedPatch => vec![OsStr::new("--patch"), patch.as_ref()],
             Rival::Ours | Rival::Floor => vec![],
         });
-        let mut command = match pinned {
-            true => {
+        let mut command = match place {
+            Place::Core => {
                 let mut command = Command::new("taskset");
                 command.args(["-c", &SERVERS_CORE.to_string()]).arg(file);
                 command
             }
-            false => Command::new(file),
+            Place::Anywhere => Command::new(file),
+            Place::Callgrind => {
+                let mut out = OsString::from("--callgrind-out-file=");
+                out.push(identity.callgrind(rival, None));
+                let mut command = Command::new("valgrind");
+                command.arg("--tool=callgrind").arg(out).arg(file);
+                command
+            }
         };
         command.args(arguments).arg(if rival == Rival::Peer { "-tls-dir" } else { "--tls-dir" }).arg(&identity.folder);
         // Every line of a log is written somewhere, as it would be in a container.
@@ -130,6 +168,11 @@ impl Running {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(running)
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Processor time that it has used, from /proc/PID/stat: user and system, of all threads.
