@@ -11,7 +11,7 @@ STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR
   --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop witness image dist crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook cluster-up cluster-down page-picture fmt lint clean
+.PHONY: agent program binaries shop witness image dist crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook bench-instructions cluster-up cluster-down page-picture fmt lint clean
 
 binaries: program agent
 
@@ -118,6 +118,11 @@ bench-webhook: program
 	cargo build --release -p bench-webhook
 	target/release/bench-webhook compare --program target/$(TARGET)/release/migration-gate
 	target/release/bench-webhook api --program target/$(TARGET)/release/migration-gate
+
+# Needs valgrind. Counts what a request costs where the machine is too busy for the times above.
+bench-instructions: program
+	cargo build --release -p bench-webhook
+	target/release/bench-webhook instructions --program target/$(TARGET)/release/migration-gate
 
 cluster-up: image
 	$(TESTCLUSTER) up --name $(CLUSTER) --cert-manager
