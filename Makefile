@@ -114,15 +114,16 @@ bench-run: program
 	MIGRATION_GATE_LONG=1 MIGRATION_GATE_PROGRAM=$(CURDIR)/target/$(TARGET)/release/migration-gate \
 	  cargo test --test run figures -- --nocapture
 
+# The floor is in the bench's program, so it is built as the webhook's is.
 bench-webhook: program
-	cargo build --release -p bench-webhook
-	target/release/bench-webhook compare --program target/$(TARGET)/release/migration-gate
-	target/release/bench-webhook api --program target/$(TARGET)/release/migration-gate
+	$(STATIC) cargo build --release --target $(TARGET) -p bench-webhook
+	target/$(TARGET)/release/bench-webhook compare --program target/$(TARGET)/release/migration-gate
+	target/$(TARGET)/release/bench-webhook api --program target/$(TARGET)/release/migration-gate
 
 # Needs valgrind. Counts what a request costs where the machine is too busy for the times above.
 bench-instructions: program
-	cargo build --release -p bench-webhook
-	target/release/bench-webhook instructions --program target/$(TARGET)/release/migration-gate
+	$(STATIC) cargo build --release --target $(TARGET) -p bench-webhook
+	target/$(TARGET)/release/bench-webhook instructions --program target/$(TARGET)/release/migration-gate
 
 cluster-up: image
 	$(TESTCLUSTER) up --name $(CLUSTER) --cert-manager
