@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use support::client::Somebody;
+use support::eventually;
 use support::files::Authority;
 use testcluster::tools::{self, Tool};
 use testcluster::{Cluster, Options, Profile, certmanager};
@@ -159,6 +160,12 @@ async fn it_is_installed_upgraded_rolled_back_and_uninstalled() {
     assert_eq!(replicas().await, 2);
     helm(&["upgrade", "gate", "deploy/chart", "--set", "controller.replicas=3"]);
     assert_eq!(replicas().await, 3);
+    // Turned on as docs/page.md has it; who signs for the webhook signs for the page, and the rest stays as it was.
+    helm(&["upgrade", "gate", "deploy/chart", "--reset-then-reuse-values", "--set", "controller.page.enabled=true"]);
+    assert_eq!(replicas().await, 3);
+    let secret = format!("/api/v1/namespaces/{NAMESPACE}/secrets/migration-gate-page-tls");
+    let secret = eventually("the page's certificate", async || administrator.get(&secret).await.ok()).await;
+    assert_eq!(secret["type"], "kubernetes.io/tls");
     helm(&["rollback", "gate", "1"]);
     assert_eq!(replicas().await, 2);
 
