@@ -60,9 +60,9 @@ model-deep:
 # Hours; `cargo install cargo-mutants --locked` once. Each change of the source should make a unit test fail.
 mutants:
 	cargo mutants --jobs 2 --output target/mutants/controller -p migration-gate \
-	  -f 'src/controller/{decide,evidence,record,standing}.rs' -- --lib controller::
+	  -f 'src/controller/{decide,evidence,record,standing}.rs' --cargo-arg=--lib -- controller::
 	cargo mutants --jobs 2 --output target/mutants/agent -p migration-gate-agent \
-	  -f 'agent/src/{machine,journal,attempt,signal}.rs' -- --lib
+	  -f 'agent/src/{machine,journal,attempt,signal}.rs' --cargo-arg=--lib
 
 test-api:
 	cargo test -p testcluster --test api

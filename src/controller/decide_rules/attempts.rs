@@ -119,6 +119,34 @@ fn a_pod_with_a_number_that_the_record_never_gave_is_left_alone_until_it_is_adop
 }
 
 #[test]
+fn an_earlier_signal_in_the_runners_pod_is_not_taken_for_the_attempts_own() {
+    let mut snapshot = group(running("a", 3), vec![runner("a", 2)]);
+    snapshot.status_mut().active.as_mut().expect("it is active").signalled_at = None;
+    let decision = settled_record(&mut snapshot);
+    assert_eq!(snapshot.status_mut().active.as_ref().and_then(|active| active.signalled_at), None);
+    assert!(matches!(&decision.actions[..], [Action::Settle(_, settlement)] if settlement.mark == Some(2)));
+}
+
+#[test]
+fn a_pod_that_goes_gets_no_signal() {
+    let mut snapshot = group(running("a", 3), vec![Pod { deleting: true, held: true, ..marked("a", 2) }]);
+    snapshot.status_mut().active.as_mut().expect("it is active").signalled_at = None;
+    let decision = settled_record(&mut snapshot);
+    assert!(!decision.actions.iter().any(|action| matches!(action, Action::Signal(..))), "{:?}", decision.actions);
+}
+
+#[test]
+fn an_end_and_the_next_election_are_two_writes() {
+    let mut snapshot = group(running("a", 1), vec![pod("b")]);
+    snapshot.status_mut().active.as_mut().expect("it is active").signalled_at = None;
+    snapshot.live.asked = asked("a", 1);
+    snapshot.live.runner = Some(Found::Gone);
+    let decision = decided(&snapshot);
+    let status = written(&decision).expect("the end is recorded");
+    assert_eq!(status.active, None, "who looks at the record sees the end");
+}
+
+#[test]
 fn what_nothing_will_prove_stalls_and_asks_for_an_operator() {
     let ended = Pod { phase: PodPhase::Collected, agent: AgentState::Exited(silence()), ..runner("a", 3) };
     let mut snapshot = group(running("a", 3), vec![ended, pod("b")]);

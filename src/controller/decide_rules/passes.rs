@@ -57,6 +57,14 @@ fn nothing_is_written_for_a_group_at_rest() {
 }
 
 #[test]
+fn a_success_of_an_earlier_attempt_counts_while_the_same_pod_runs_a_later_one() {
+    let again = Pod { agent_before: Some(verdict("a", 2, Outcome::Succeeded)), ..runner("a", 3) };
+    let mut snapshot = group(running("a", 3), vec![again]);
+    settled_record(&mut snapshot);
+    assert_eq!(snapshot.status_mut().succeeded, [FP]);
+}
+
+#[test]
 fn a_success_that_comes_late_is_one_all_the_same() {
     // Attempt 3 was given up, and then its agent came back and said what its journal knew.
     let late = Pod { agent: AgentState::Exited(verdict("a", 3, Outcome::Succeeded)), ..marked("a", 3) };

@@ -4,7 +4,7 @@ use crate::contract::Outcome;
 use crate::controller::decide::decide;
 use crate::controller::decision::{Action, Hold};
 use crate::controller::evidence::Question;
-use crate::controller::snapshot::{AgentState, Asked, Pod, Record, RecordView};
+use crate::controller::snapshot::{AgentState, Asked, Pod, Record, RecordView, Snapshot};
 use crate::controller::testing::{
     FP, OLD_FP, RULES, at, decided, group, marked, open, pod, record, runner, running, settled_record, succeeded, uid,
     verdict, written,
@@ -30,6 +30,36 @@ fn a_missing_record_is_made_and_an_empty_one_rebuilt_from_fresh_pods() {
     assert_eq!((active.attempt, active.pod_uid.clone(), active.node_uid.clone()), (3, uid("a"), None));
     assert!(active.signalled_at.is_some());
     assert_eq!((status.last_attempt, status.succeeded.clone()), (7, vec![OLD_FP.to_owned()]));
+}
+
+#[test]
+fn a_record_is_made_for_a_workload_and_for_a_pod_that_must_be_settled() {
+    let makes = |snapshot: &Snapshot| matches!(&decided(snapshot).actions[..], [Action::CreateRecord(_)]);
+    let mut snapshot = group(empty(), vec![pod("a")]);
+    snapshot.record = RecordView::Missing;
+    assert!(makes(&snapshot), "a workload");
+    snapshot.workloads[0].deleting = true;
+    assert!(!makes(&snapshot), "it goes, and its pod needs nothing");
+    snapshot.pods = vec![Pod { held: true, ..pod("a") }].into();
+    assert!(makes(&snapshot), "somebody must take the finalizer off");
+    snapshot.pods = vec![Pod { held: false, ..runner("a", 1) }].into();
+    assert!(makes(&snapshot), "an attempt must be followed, with a finalizer or without");
+}
+
+#[test]
+fn where_no_record_can_be_made_whatever_is_held_or_signalled_is_looked_at() {
+    let held = Pod { held: true, ..marked("a", 1) };
+    let ended = AgentState::Exited(verdict("b", 2, Outcome::Failed));
+    let signalled = Pod { held: false, agent: ended, ..runner("b", 2) };
+    let mut snapshot = group(empty(), vec![held, signalled, pod("c")]);
+    snapshot.record = RecordView::Refused;
+    let actions = decided(&snapshot).actions;
+    let settled = |action: &Action| match action {
+        Action::Settle(pod, settlement) => Some((pod.name.clone(), settlement.mark)),
+        _ => None,
+    };
+    let settled: Vec<_> = actions.iter().filter_map(settled).collect();
+    assert_eq!(settled, [("a".to_owned(), None), ("b".to_owned(), Some(2))]);
 }
 
 #[test]
