@@ -116,9 +116,7 @@ impl<'a> Group<'a> {
                 self.decision.actions.push(Action::Own(self.record.at(), owners));
             }
         }
-        if !record::overrides_are_taken(next, &self.record.overrides) {
-            record::take_overrides(next, &self.record.overrides, self.now);
-        }
+        record::take_overrides(next, &self.record.overrides, self.now);
         next.departed.retain(|departed| {
             let back = |workload: &&Workload| {
                 workload.uid == departed.workload_uid && workload.generation > departed.generation

@@ -280,6 +280,11 @@ fn a_pod_that_went_on_without_a_verdict_is_held_for_the_operator() {
         let went_on = Pod { phase: PodPhase::Running, ..exited(exit) };
         assert!(matches!(weighed(vec![went_on], |_| {}), Evidence::Held(_)));
     }
+    // The pod's other containers may run beside an agent that is started again.
+    for agent in [AgentState::Running, AgentState::Waiting] {
+        let again = Pod { phase: PodPhase::Running, agent, ..runner("a", 3) };
+        assert_eq!(weighed(vec![again], |_| {}), Evidence::Runs(None));
+    }
     let reported = Pod { phase: PodPhase::Running, ..exited(verdict("a", 3, Outcome::Succeeded)) };
     assert_eq!(outcome(&weighed(vec![reported], |_| {})), Some(AttemptOutcome::Succeeded));
 }

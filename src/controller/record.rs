@@ -184,12 +184,6 @@ fn follow(status: &mut MigrationGateStatus, order: &Override) -> Result<(), Stri
     Ok(())
 }
 
-/// Whether every order of the spec has its answer, and no answer is left of an order that was removed.
-pub fn overrides_are_taken(status: &MigrationGateStatus, orders: &[Override]) -> bool {
-    orders.len() == status.overrides.len()
-        && orders.iter().all(|order| status.overrides.iter().any(|taken| order.is_answered_by(taken)))
-}
-
 /// Notes that a workload is elsewhere as of this generation of it.
 pub fn depart(status: &mut MigrationGateStatus, workload_uid: &str, generation: i64) {
     status.members.retain(|member| member != workload_uid);

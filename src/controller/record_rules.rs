@@ -4,7 +4,8 @@ use crate::migration::{Attempt, AttemptOutcome, Migration, MigrationGateStatus, 
 
 use super::evidence::Ending;
 use super::record::{
-    ATTEMPTS_KEPT, COMMAND_BYTES, MIGRATIONS_KEPT, STATUS_BYTES, TAIL_BYTES, cut, cut_front, end, remember, trim,
+    ATTEMPTS_KEPT, COMMAND_BYTES, MIGRATIONS_KEPT, STATUS_BYTES, TAIL_BYTES, cut, cut_front, depart, end, remember,
+    trim,
 };
 use super::snapshot::Workload;
 use super::testing::{FP, active, at, workload};
@@ -107,6 +108,16 @@ fn a_status_that_is_too_large_forgets_migrations_before_successes() {
     trim(&mut status);
     assert_eq!(status.succeeded.last(), Some(&format!("{:032x}", 7999)), "the oldest successes go last");
     assert_eq!(status.succeeded.len(), 2000);
+}
+
+#[test]
+fn a_departure_is_noted_once_for_each_workload() {
+    let mut status = MigrationGateStatus { members: vec!["a".to_owned(), "b".to_owned()], ..Default::default() };
+    for (workload, generation) in [("a", 1), ("b", 2), ("a", 3)] {
+        depart(&mut status, workload, generation);
+    }
+    let departed: Vec<_> = status.departed.iter().map(|each| (each.workload_uid.as_str(), each.generation)).collect();
+    assert_eq!((departed, status.members.len()), (vec![("b", 2), ("a", 3)], 0));
 }
 
 #[test]

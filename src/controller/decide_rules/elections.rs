@@ -3,7 +3,7 @@
 use crate::controller::decision::Action;
 use crate::controller::snapshot::{AgentState, Node, Pod, PodPhase};
 use crate::controller::testing::{
-    OLD_FP, at, decided, group, node, pod, runner, running, settled_record, silence, succeeded,
+    OLD_FP, at, decided, group, node, pod, runner, running, settled_record, silence, succeeded, uid, written,
 };
 
 use super::{elected, empty};
@@ -15,6 +15,8 @@ fn the_oldest_pod_whose_agent_runs_is_elected() {
     let oldest_but_not_there = Pod { created: at(0), agent: AgentState::Waiting, ..pod("first") };
     let snapshot = group(empty(), vec![young, old, oldest_but_not_there]);
     assert_eq!(elected(&snapshot), Some(("old".to_owned(), 1)));
+    let active = written(&decided(&snapshot)).and_then(|status| status.active.clone()).expect("it is active");
+    assert_eq!((active.node_uid, active.signalled_at), (Some(uid("node-1")), None), "it is not signalled yet");
     let snapshot = group(empty(), vec![pod("b"), pod("a")]);
     assert_eq!(elected(&snapshot), Some(("a".to_owned(), 1)), "by name among equals");
 }

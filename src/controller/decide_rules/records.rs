@@ -78,6 +78,9 @@ fn owners_are_added_and_a_record_that_nobody_needs_is_deleted() {
     assert!(matches!(&decided(&snapshot).actions[..], [Action::Own(_, owners)] if owners[0].name == "shop"));
     snapshot.workloads.clear();
     snapshot.record_mut().finalizers.clear();
+    snapshot.pods = vec![open("a")].into();
+    assert_eq!(settled_record(&mut snapshot).actions, [], "a pod is left");
+    snapshot.pods = Vec::new().into();
     assert!(matches!(&settled_record(&mut snapshot).actions[..], [Action::Delete(_)]));
     snapshot.record_mut().managed = false;
     assert_eq!(decided(&snapshot).actions, [], "a person made it");
