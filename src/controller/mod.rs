@@ -35,6 +35,8 @@ mod journey_rules;
 #[cfg(test)]
 mod record_rules;
 #[cfg(test)]
+mod standing_rules;
+#[cfg(test)]
 pub(crate) mod testing;
 
 use std::sync::Arc;
