@@ -23,6 +23,7 @@ use crate::otlp::{KeyValue, Span};
 
 use super::decision::{Action, Settlement};
 use super::snapshot::{Pod, Record, RecordView, Snapshot};
+use super::story;
 
 /// The rollout's own span.
 const ROLLOUT: &str = "rollout";
@@ -58,10 +59,8 @@ struct Route<'a> {
 impl Route<'_> {
     /// The attempt that ended between these two statuses.
     fn attempt(&self, before: &MigrationGateStatus, after: &MigrationGateStatus) -> Vec<Span> {
-        let Some(active) = before.active.as_ref().filter(|_| after.active.is_none()) else { return Vec::new() };
+        let Some((active, attempt)) = story::attempt_ended(before, after) else { return Vec::new() };
         let fingerprint = &active.fingerprint;
-        let migration = after.migration(fingerprint);
-        let Some(attempt) = migration.and_then(|migration| migration.attempts.last()) else { return Vec::new() };
         let id = format!("attempt {}", attempt.number);
         let mut attributes = vec![
             KeyValue::new("migration_gate.attempt", i64::from(attempt.number)),
@@ -152,7 +151,7 @@ fn status_of(attempt: &Attempt) -> Status {
         AttemptOutcome::Succeeded => Status::Ok,
         AttemptOutcome::NotStarted => Status::Unset,
         AttemptOutcome::Failed | AttemptOutcome::TimedOut | AttemptOutcome::Interrupted => {
-            Status::error(super::story::how(attempt))
+            Status::error(story::how(attempt))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use kube::runtime::events::{Event, EventType};
 
-use crate::migration::{Attempt, AttemptOutcome, ConditionStatus, ConditionType, MigrationGateStatus, Phase};
+use crate::migration::{Active, Attempt, AttemptOutcome, ConditionStatus, ConditionType, MigrationGateStatus, Phase};
 
 /// An event and the migration that it is about.
 pub struct Chapter {
@@ -22,6 +22,15 @@ pub fn between(before: &MigrationGateStatus, after: &MigrationGateStatus) -> Vec
     story
 }
 
+/// The attempt that was active before and ended, as it is on record.
+pub(super) fn attempt_ended<'a>(
+    before: &'a MigrationGateStatus,
+    after: &'a MigrationGateStatus,
+) -> Option<(&'a Active, &'a Attempt)> {
+    let active = before.active.as_ref().filter(|_| after.active.is_none())?;
+    Some((active, after.migration(&active.fingerprint)?.attempts.last()?))
+}
+
 fn started(before: &MigrationGateStatus, after: &MigrationGateStatus, story: &mut Vec<Chapter>) {
     let Some(active) = after.active.as_ref().filter(|active| active.signalled_at.is_some()) else { return };
     let known = before.active.as_ref().is_some_and(|known| known.signalled_at.is_some());
@@ -35,9 +44,7 @@ fn started(before: &MigrationGateStatus, after: &MigrationGateStatus, story: &mu
 }
 
 fn ended(before: &MigrationGateStatus, after: &MigrationGateStatus, story: &mut Vec<Chapter>) {
-    let Some(active) = before.active.as_ref().filter(|_| after.active.is_none()) else { return };
-    let migration = after.migration(&active.fingerprint);
-    let Some(attempt) = migration.and_then(|migration| migration.attempts.last()) else { return };
+    let Some((active, attempt)) = attempt_ended(before, after) else { return };
     let (type_, reason) = match attempt.outcome {
         AttemptOutcome::Succeeded => (EventType::Normal, "MigrationSucceeded"),
         AttemptOutcome::Failed => (EventType::Warning, "MigrationFailed"),

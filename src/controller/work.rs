@@ -301,14 +301,11 @@ impl Worker {
     }
 
     fn count(&self, before: &MigrationGateStatus, after: &MigrationGateStatus) {
-        let Some(active) = before.active.as_ref().filter(|_| after.active.is_none()) else { return };
-        let attempt = after.migration(&active.fingerprint).and_then(|migration| migration.attempts.last());
-        if let Some(attempt) = attempt {
-            self.writer.metrics.attempts.of(attempt.outcome).inc();
-            let ran = attempt.started.zip(attempt.ended).map(|(started, ended)| ended.duration_since(started));
-            if let Some(ran) = ran.and_then(|ran| Duration::try_from(ran).ok()) {
-                self.writer.metrics.attempt_duration.observe(ran);
-            }
+        let Some((_, attempt)) = story::attempt_ended(before, after) else { return };
+        self.writer.metrics.attempts.of(attempt.outcome).inc();
+        let ran = attempt.started.zip(attempt.ended).map(|(started, ended)| ended.duration_since(started));
+        if let Some(ran) = ran.and_then(|ran| Duration::try_from(ran).ok()) {
+            self.writer.metrics.attempt_duration.observe(ran);
         }
     }
 }
