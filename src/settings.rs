@@ -84,8 +84,11 @@ pub struct SettingsError {
 /// The characters of a bad value that an error quotes.
 const QUOTED_CHARS: usize = 60;
 
-/// The mistakes in a key for which the right one is still suggested.
-const DIFFERENCES: usize = 3;
+/// How much a key must be like the right one for that to be suggested: from 0 to 1, by Jaro and Winkler.
+const ALIKE: f64 = 0.9;
+
+/// How many characters longer or shorter it may be.
+const LONGER: usize = 4;
 
 impl Settings {
     /// Reads a workload's annotations. Those of other domains don't matter.
@@ -263,14 +266,14 @@ fn unknown(key: &str, value: &str) -> SettingsError {
             example: format!("remove it: kubectl annotate deployment NAME {key}-"),
         };
     }
-    // All of them begin with the domain, so that says nothing and only takes time. So do keys of quite another length: each
-    // character too many or too few is a difference of its own.
+    // All of them begin with the domain, which says nothing, and keys of quite another length need no look.
+    let likeness = |rule: &Rule| strsim::jaro_winkler(&rule.key[DOMAIN.len()..], &key[DOMAIN.len()..]);
     let near = RULES
         .iter()
-        .filter(|rule| rule.key.len().abs_diff(key.len()) <= DIFFERENCES)
-        .map(|rule| (strsim::osa_distance(&rule.key[DOMAIN.len()..], &key[DOMAIN.len()..]), rule))
-        .filter(|(distance, _)| *distance <= DIFFERENCES)
-        .min_by_key(|(distance, _)| *distance);
+        .filter(|rule| rule.key.len().abs_diff(key.len()) <= LONGER)
+        .map(|rule| (likeness(rule), rule))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
     SettingsError {
         key: key.to_owned(),
         problem: match near {

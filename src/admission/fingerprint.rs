@@ -19,9 +19,8 @@
 //! that are null, false, an empty text, list or object (Go drops most of those itself, and `emptyDir: {}` is the default
 //! of a volume), and what [`MEANINGLESS`] lists.
 
-use serde_json::{Value, json};
-
 use super::canonical::{self, Object, write};
+use super::json::{Json, Number as Numeral};
 use super::template::name;
 use crate::settings::Settings;
 
@@ -31,7 +30,7 @@ const DIGITS: usize = 32;
 /// A default.
 enum Plain {
     Text(&'static str),
-    Number(i64),
+    Number(u64),
 }
 
 use Plain::{Number, Text};
@@ -78,10 +77,10 @@ impl Meaningless {
         MEANINGLESS.iter().find(|meaningless| meaningless.holder == holder)
     }
 
-    fn has(&self, field: &str, value: &Value) -> bool {
+    fn has(&self, field: &str, value: Json<'_>) -> bool {
         let is = |default: &Plain| match default {
-            Text(text) => value.as_str() == Some(*text),
-            Number(number) => value.as_i64() == Some(*number),
+            Text(text) => value.text() == Some(*text),
+            Number(number) => value == Json::Number(Numeral::Whole(*number)),
         };
         self.fields.contains(&field) || self.defaults.iter().any(|(name, default)| *name == field && is(default))
     }
@@ -89,56 +88,62 @@ impl Meaningless {
 
 /// The fingerprint of a migration: `container` is its container before the agent comes in, `volumes` are the
 /// template's.
-pub(super) fn fingerprint(container: &Value, volumes: &[Value], settings: &Settings) -> String {
-    let entries = |field: &str| container[field].as_array().map_or(&[][..], Vec::as_slice);
-    let mut mounts: Vec<&Value> = entries("volumeMounts").iter().collect();
-    mounts.sort_by_key(|mount| mount["mountPath"].as_str());
-    let mut mounted: Vec<&Value> =
-        volumes.iter().filter(|volume| mounts.iter().any(|mount| name(mount) == name(volume))).collect();
-    mounted.sort_by_key(|volume| volume["name"].as_str());
+pub(super) fn fingerprint(container: Json<'_>, volumes: &[Json<'_>], settings: &Settings) -> String {
+    let mut mounts: Vec<Json<'_>> = container.at("volumeMounts").list().to_vec();
+    mounts.sort_by_key(|mount| mount.at("mountPath").text());
+    let is_mounted = |volume: Json<'_>| mounts.iter().any(|mount| name(*mount) == name(volume));
+    let mut mounted: Vec<Json<'_>> = volumes.iter().copied().filter(|volume| is_mounted(*volume)).collect();
+    mounted.sort_by_key(|volume| volume.at("name").text());
     canonical::digest(DIGITS, |text| {
         let mut identity = Object::open(text);
-        identity.telling_field("args", |text| write(&container["args"], text));
-        identity.telling_field("command", |text| write(&container["command"], text));
+        identity.telling_field("args", |text| write(container.at("args"), text));
+        identity.telling_field("command", |text| write(container.at("command"), text));
         match &settings.identity_env {
             None => {
-                identity.telling_field("env", |text| write_normal("env", &container["env"], text));
-                identity.telling_field("envFrom", |text| write_normal("envFrom", &container["envFrom"], text));
+                identity.telling_field("env", |text| write_normal("env", container.at("env"), text));
+                identity.telling_field("envFrom", |text| write_normal("envFrom", container.at("envFrom"), text));
             }
             Some(names) => {
-                let counting = entries("env").iter().filter(|variable| names.contains(name(variable)));
+                let variables = container.at("env").list().iter().copied();
+                let counting = variables.filter(|variable| names.contains(name(*variable)));
                 identity.telling_field("env", |text| write_normals("env", counting, text));
             }
         }
-        identity.telling_field("image", |text| write(&container["image"], text));
-        identity.telling_field("revision", |text| write(&json!(settings.revision), text));
-        identity.telling_field("verify", |text| write(&json!(settings.verify), text));
+        identity.telling_field("image", |text| write(container.at("image"), text));
+        identity.telling_field("revision", |text| canonical::of(&settings.revision, text));
+        identity.telling_field("verify", |text| canonical::of(&settings.verify, text));
         identity.telling_field("volumeMounts", |text| write_normals("volumeMounts", mounts, text));
         identity.telling_field("volumes", |text| write_normals("volumes", mounted, text));
-        identity.telling_field("workingDir", |text| write(&container["workingDir"], text));
+        identity.telling_field("workingDir", |text| write(container.at("workingDir"), text));
         identity.close();
     })
 }
 
 /// Writes the value without what means nothing. `holder` is the field that holds it; entries of a list keep the list's.
-pub(super) fn write_normal(holder: &str, value: &Value, text: &mut Vec<u8>) {
+pub(super) fn write_normal(holder: &str, value: Json<'_>, text: &mut String) {
+    write_without(Meaningless::of(holder), value, text);
+}
+
+/// The same for the entries of a list. An entry stays even if nothing is left of it: its neighbours' positions may
+/// matter.
+fn write_normals<'v>(holder: &str, items: impl IntoIterator<Item = Json<'v>>, text: &mut String) {
+    let meaningless = Meaningless::of(holder);
+    canonical::list(items, text, |item, text| write_without(meaningless, item, text));
+}
+
+fn write_without(meaningless: Option<&Meaningless>, value: Json<'_>, text: &mut String) {
     match value {
-        Value::Array(items) => write_normals(holder, items, text),
-        Value::Object(fields) => {
-            let meaningless = Meaningless::of(holder);
-            let counts = |key: &str, value| meaningless.is_none_or(|meaningless| !meaningless.has(key, value));
+        Json::List(items) => {
+            canonical::list(items.iter().copied(), text, |item, text| write_without(meaningless, item, text));
+        }
+        Json::Object(fields) => {
+            let counts = |key, value| meaningless.is_none_or(|meaningless| !meaningless.has(key, value));
             let mut object = Object::open(text);
-            for (key, value) in fields.iter().filter(|(key, value)| counts(key, value)) {
-                object.telling_field(key, |text| write_normal(key, value, text));
+            for (key, value) in fields.iter().filter(|(key, value)| counts(key, *value)) {
+                object.telling_field(key, |text| write_normal(key, *value, text));
             }
             object.close();
         }
         plain => write(plain, text),
     }
-}
-
-/// The same for the entries of a list. An entry stays even if nothing is left of it: its neighbours' positions may
-/// matter.
-fn write_normals<'v>(holder: &str, items: impl IntoIterator<Item = &'v Value>, text: &mut Vec<u8>) {
-    canonical::list(items, text, |item, text| write_normal(holder, item, text));
 }

@@ -3,11 +3,10 @@
 //! It says what an injection was made from, what it wrote and what it replaced, so that any later version can tell
 //! whether it still fits, and can take it out again, without knowing how the version that wrote it went about it.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-
+use super::arena::Arena;
 use super::canonical::{self, Object, write};
-use super::template::{ANNOTATIONS, INIT_CONTAINERS, Place, READINESS_GATES, Template, VOLUMES, is_hollow, name};
+use super::json::{Field, Json};
+use super::template::{ANNOTATIONS, INIT_CONTAINERS, Place, READINESS_GATES, Template, VOLUMES, name};
 use crate::contract::{CONDITION, annotation, pod};
 
 /// The digits of a digest in the note: enough against chance, and nobody gains by forging one.
@@ -20,117 +19,143 @@ pub(super) const REPLACED: [&str; 4] = ["command", "args", "terminationMessagePa
 pub(super) const TERMINATION_DEFAULTS: [(&str, &str); 2] =
     [("terminationMessagePath", pod::TERMINATION_PATH), ("terminationMessagePolicy", "File")];
 
-/// Takes out of an init container what wrapping writes too, where it is as the API server would have it anyway.
-pub(super) fn drop_defaults(container: &mut Value) {
-    let Some(fields) = container.as_object_mut() else { return };
-    fields.retain(|field, value| {
-        let is_default = TERMINATION_DEFAULTS.iter().any(|(name, default)| field == name && value == default);
-        !(is_default || field == "volumeMounts" && is_hollow(value))
-    });
+/// The init container without what wrapping writes too, where it is as the API server would have it anyway.
+pub(super) fn without_defaults<'a>(container: Json<'a>, arena: Arena<'a>) -> Json<'a> {
+    arena.keep_fields(container, |(field, value)| {
+        let is_default = TERMINATION_DEFAULTS.iter().any(|(name, default)| field == name && *value == **default);
+        !(is_default || *field == "volumeMounts" && value.is_hollow())
+    })
 }
 
-/// What an injection was made from, wrote and replaced. The fields stand in the order of their names, in which they are
-/// written too.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Injected {
+/// What an injection was made from, wrote and replaced.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Injected<'a> {
     /// Collections that were there, but empty or null, before injection added to them.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub(super) hollow: Map<String, Value>,
+    pub(super) hollow: Json<'a>,
     /// The digest of what the injection was made from, beside what the fingerprint covers.
-    pub(super) inputs: String,
+    pub(super) inputs: &'a str,
     /// The digest of all else that injection wrote and that the migration depends on.
-    pub(super) rest: String,
+    pub(super) rest: &'a str,
     /// The version of migration-gate that injected; for people.
-    pub(super) version: String,
+    pub(super) version: &'a str,
     /// The init container that was wrapped; none, if one of ours was added.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) wrapped: Option<Wrapped>,
+    pub(super) wrapped: Option<Wrapped<'a>>,
     /// The digest of each replaced field of the migration container as injection wrote it.
-    pub(super) written: Map<String, Value>,
+    pub(super) written: Json<'a>,
 }
 
 /// An init container that was wrapped in place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Wrapped {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Wrapped<'a> {
     /// Its name.
-    pub(super) container: String,
+    pub(super) container: &'a str,
     /// What stood in the fields of [`REPLACED`]; a field that was absent is absent here.
-    pub(super) replaced: Map<String, Value>,
+    pub(super) replaced: Json<'a>,
 }
 
 /// What a template says about its injection.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Note {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Note<'a> {
     /// Nothing.
     Absent,
     /// What was injected.
-    Readable(Injected),
+    Readable(Injected<'a>),
     /// Something that can't be read.
     Unreadable,
 }
 
-impl Injected {
+impl<'a> Injected<'a> {
     /// Reads the note of a template.
-    pub(super) fn read(template: &Template) -> Note {
-        match template.entry(ANNOTATIONS, annotation::INJECTED).map(serde_json::from_str) {
+    pub(super) fn read(template: &Template<'a>, arena: Arena<'a>) -> Note<'a> {
+        match template.entry(ANNOTATIONS, annotation::INJECTED) {
             None => Note::Absent,
-            Some(Ok(injected)) => Note::Readable(injected),
-            Some(Err(_)) => Note::Unreadable,
+            Some(text) => arena.read(text).ok().and_then(Injected::of).map_or(Note::Unreadable, Note::Readable),
         }
     }
 
+    fn of(note: Json<'a>) -> Option<Injected<'a>> {
+        let text = |field: &str| note.at(field).text();
+        let map = |json: Json<'a>| json.is_object().then_some(json);
+        let wrapped = match note.at("wrapped") {
+            Json::Null => None,
+            wrapped => {
+                Some(Wrapped { container: wrapped.at("container").text()?, replaced: map(wrapped.at("replaced"))? })
+            }
+        };
+        Some(Injected {
+            hollow: map(note.get("hollow").unwrap_or(Json::Object(&[])))?,
+            inputs: text("inputs")?,
+            rest: text("rest")?,
+            version: text("version")?,
+            wrapped,
+            written: map(note.at("written"))?,
+        })
+    }
+
     /// The note as the annotation's value.
-    pub(super) fn to_text(&self) -> String {
-        serde_json::to_string(self).expect("texts and JSON values, whose keys are texts")
+    pub(super) fn to_text(self, arena: Arena<'a>) -> String {
+        let hollow = Some(("hollow", self.hollow)).filter(|(_, hollow)| !hollow.is_hollow());
+        let wrapped = self.wrapped.map(|Wrapped { container, replaced }| {
+            ("wrapped", arena.object([("container", Json::Text(container)), ("replaced", replaced)]))
+        });
+        let others = [
+            ("inputs", Json::Text(self.inputs)),
+            ("rest", Json::Text(self.rest)),
+            ("version", Json::Text(self.version)),
+            ("written", self.written),
+        ];
+        canonical::text(arena.object(others.into_iter().chain(hollow).chain(wrapped)))
     }
 
     /// The name of the container that runs the migration.
-    pub(super) fn migration_container(&self) -> &str {
-        self.wrapped.as_ref().map_or(pod::MIGRATE_CONTAINER, |wrapped| &wrapped.container)
+    pub(super) fn migration_container(&self) -> &'a str {
+        self.wrapped.map_or(pod::MIGRATE_CONTAINER, |wrapped| wrapped.container)
     }
 
     /// Whether the template still holds what this injection wrote.
-    pub(super) fn is_intact(&self, template: &Template) -> bool {
+    pub(super) fn is_intact(&self, template: &Template<'a>, arena: Arena<'a>) -> bool {
         let Some(container) = find(template, INIT_CONTAINERS, self.migration_container()) else { return false };
-        written(container) == self.written && rest(template, self.migration_container()) == self.rest
+        written(container, arena) == self.written && rest(template, self.migration_container()) == self.rest
     }
 }
 
 /// The digest of a value for the note.
-pub(super) fn digest_of(value: &Value) -> String {
+pub(super) fn digest_of(value: Json<'_>) -> String {
     short_digest(|text| write(value, text))
 }
 
 /// The digest for the note of what is written as canonical JSON.
-pub(super) fn short_digest(write: impl FnOnce(&mut Vec<u8>)) -> String {
+pub(super) fn short_digest(write: impl FnOnce(&mut String)) -> String {
     canonical::digest(DIGITS, write)
 }
 
 /// The digests of the replaced fields as they stand; an absent field has none.
-pub(super) fn written(container: &Value) -> Map<String, Value> {
-    let fields = REPLACED.iter().filter_map(|field| Some((*field, container.get(field)?)));
-    fields.map(|(field, value)| (field.to_owned(), Value::String(digest_of(value)))).collect()
+pub(super) fn written<'a>(container: Json<'a>, arena: Arena<'a>) -> Json<'a> {
+    arena.object(replaced(container).map(|(field, value)| (field, arena.text(&digest_of(value)))))
+}
+
+/// Those of the replaced fields that the container has.
+pub(super) fn replaced<'a>(container: Json<'a>) -> impl Iterator<Item = Field<'a>> {
+    REPLACED.iter().filter_map(move |field| Some((*field, container.get(field)?)))
 }
 
 /// The digest of what the migration depends on beside the replaced fields. Whatever else other people's webhooks or
 /// the API server's defaults add to our containers is theirs, and doesn't matter.
-pub(super) fn rest(template: &Template, migration_container: &str) -> String {
+pub(super) fn rest(template: &Template<'_>, migration_container: &str) -> String {
     let install = find(template, INIT_CONTAINERS, pod::INSTALL_CONTAINER);
     let migration = find(template, INIT_CONTAINERS, migration_container);
-    let gates = template.list(READINESS_GATES).iter().filter(|gate| gate["conditionType"] == CONDITION).count();
+    let gates = template.list(READINESS_GATES).iter().filter(|gate| is_our_gate(**gate)).count();
     let volume = |volume_name| find(template, VOLUMES, volume_name);
-    let value = |value: Option<&Value>, text: &mut Vec<u8>| write(value.unwrap_or(&Value::Null), text);
-    let mounts = |container: Option<&Value>, text: &mut Vec<u8>| match container {
+    let value = |value: Option<Json<'_>>, text: &mut String| write(value.unwrap_or(Json::Null), text);
+    let mounts = |container: Option<Json<'_>>, text: &mut String| match container {
         Some(container) => canonical::list(our_mounts(container), text, write),
-        None => write(&Value::Null, text),
+        None => write(Json::Null, text),
     };
     short_digest(|text| {
         let mut rest = Object::open(text);
-        rest.field("agentVolume", |text| write(&json!(volume(pod::AGENT_VOLUME).is_some()), text));
-        rest.field("gates", |text| write(&json!(gates), text));
-        rest.field("install", |text| value(install.map(|container| &container["command"]), text));
+        rest.field("agentVolume", |text| write(Json::Bool(volume(pod::AGENT_VOLUME).is_some()), text));
+        rest.field("gates", |text| canonical::of(&gates, text));
+        rest.field("install", |text| value(install.map(|container| container.at("command")), text));
         rest.field("installMounts", |text| mounts(install, text));
         rest.field("migrationMounts", |text| mounts(migration, text));
         rest.field("signalVolume", |text| value(volume(pod::SIGNAL_VOLUME), text));
@@ -140,8 +165,13 @@ pub(super) fn rest(template: &Template, migration_container: &str) -> String {
 }
 
 /// The mounts of our volumes.
-fn our_mounts(container: &Value) -> impl Iterator<Item = &Value> {
-    container["volumeMounts"].as_array().into_iter().flatten().filter(|mount| is_our_volume(name(mount)))
+fn our_mounts(container: Json<'_>) -> impl Iterator<Item = Json<'_>> {
+    container.at("volumeMounts").list().iter().copied().filter(|mount| is_our_volume(name(*mount)))
+}
+
+/// Whether a readiness gate is ours.
+pub(super) fn is_our_gate(gate: Json<'_>) -> bool {
+    gate.at("conditionType") == *CONDITION
 }
 
 /// Whether a volume's name is one of ours.
@@ -155,6 +185,6 @@ pub(super) fn is_our_container(name: &str) -> bool {
 }
 
 /// The entry of a list with this name.
-pub(super) fn find<'a>(template: &'a Template, place: Place, wanted: &str) -> Option<&'a Value> {
-    template.list(place).iter().find(|entry| name(entry) == wanted)
+pub(super) fn find<'a>(template: &Template<'a>, place: Place, wanted: &str) -> Option<Json<'a>> {
+    template.list(place).iter().copied().find(|entry| name(*entry) == wanted)
 }

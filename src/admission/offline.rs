@@ -2,13 +2,15 @@
 //!
 //! An object of a file is one that is to be created: whatever the cluster holds under its name isn't known here.
 
+use bumpalo::Bump;
 use serde_json::{Map, Value};
 
+use super::arena::Arena;
 use super::decide::{Admission, Case, Rewrite, decide};
 use super::denial::Denial;
 use super::injected::{Injected, Note, find};
 use super::strip::strip;
-use super::template::{INIT_CONTAINERS, LABELS, Template};
+use super::template::{INIT_CONTAINERS, LABELS, NotATemplate, Template};
 use super::warnings::Warning;
 use super::workload::Workload;
 use super::{Decision, Installation};
@@ -33,19 +35,17 @@ pub fn render(object: &mut Value, kind: WorkloadKind, installation: &Installatio
     if object["metadata"]["labels"][label::GATED] != label::GATED_TRUE {
         return Rendered { decision: Decision::Ignored, notes: Vec::new() };
     }
-    let decided = serde_json::value::to_raw_value(object).map_err(|error| Denial::Unreadable(error.to_string()));
-    let decided = decided.and_then(|text| {
-        let new = Workload::read(&text).map_err(|error| Denial::Unreadable(error.to_string()))?;
-        Ok(decide(&Case { kind, is_update: false, old: None, new }, installation))
-    });
-    let decided = match decided {
-        Ok(decided) => decided,
-        Err(denial) => return denied(&denial),
+    let (bump, text) = (Bump::new(), object.to_string());
+    let arena = Arena(&bump);
+    let new = match Workload::read(&text) {
+        Ok(new) => new,
+        Err(error) => return denied(&Denial::Unreadable(error.to_string())),
     };
+    let decided = decide(&Case { kind, is_update: false, old: None, new }, installation, arena);
     let decision = match decided.admission {
         Admission::Deny(denial) => return denied(&denial),
         Admission::Inject(Rewrite { to, .. }) => {
-            object["spec"]["template"] = to.to_value();
+            object["spec"]["template"] = to.to_json(arena).to_value();
             Decision::Injected
         }
         Admission::Ignore | Admission::AdmitUngated => Decision::Ignored,
@@ -72,13 +72,20 @@ fn check_text(object: &Value) -> Result<(), Denial> {
 
 /// Takes an injection out of an object, whether or not it asks for one. Says whether there was any.
 pub fn unrender(object: &mut Value) -> bool {
-    let Ok(template) = Template::new(object["spec"]["template"].clone()) else { return false };
-    let stripped = strip(&template);
+    let bump = Bump::new();
+    let arena = Arena(&bump);
+    let Ok(template) = template(object, arena) else { return false };
+    let stripped = strip(&template, arena);
     let has_changed = stripped != template;
     if has_changed {
-        object["spec"]["template"] = stripped.to_value();
+        object["spec"]["template"] = stripped.to_json(arena).to_value();
     }
     has_changed
+}
+
+/// An object's pod template, checked.
+pub(super) fn template<'a>(object: &Value, arena: Arena<'a>) -> Result<Template<'a>, NotATemplate> {
+    Template::new(arena.value(&object["spec"]["template"]), arena)
 }
 
 /// What an injected workload would run.
@@ -98,20 +105,22 @@ pub struct Migration {
 
 /// Reads from an object what its injection would run; `None` if it has none.
 pub fn migration(object: &Value) -> Option<Migration> {
-    migration_of(&Template::new(object["spec"]["template"].clone()).ok()?)
+    let bump = Bump::new();
+    let arena = Arena(&bump);
+    migration_of(&template(object, arena).ok()?, arena)
 }
 
 /// Reads from a template what its injection would run; `None` if it has none.
-pub(super) fn migration_of(template: &Template) -> Option<Migration> {
-    let Note::Readable(note) = Injected::read(template) else { return None };
+pub(super) fn migration_of<'a>(template: &Template<'a>, arena: Arena<'a>) -> Option<Migration> {
+    let Note::Readable(note) = Injected::read(template, arena) else { return None };
     let container = find(template, INIT_CONTAINERS, note.migration_container())?;
-    let words = container["args"].as_array()?.iter().filter_map(Value::as_str);
+    let words = container.at("args").list().iter().filter_map(|word| word.text());
     Some(Migration {
         record: template.entry(LABELS, label::GATE)?.to_owned(),
         fingerprint: template.entry(LABELS, label::MIGRATION)?.to_owned(),
-        image: container["image"].as_str().unwrap_or_default().to_owned(),
+        image: container.at("image").text().unwrap_or_default().to_owned(),
         command: words.skip_while(|word| *word != pod::COMMAND_SEPARATOR).skip(1).map(str::to_owned).collect(),
-        wrapped: note.wrapped.map(|wrapped| wrapped.container),
+        wrapped: note.wrapped.map(|wrapped| wrapped.container.to_owned()),
     })
 }
 

@@ -5,12 +5,16 @@ use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bumpalo::Bump;
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Installation;
+use super::arena::Arena;
 use super::audit::{Mode, audited};
-use super::decide::{Admission, Case, Decided, Rewrite, decide};
+use super::canonical;
+use super::decide::{Admission, Case, Decided, decide};
 use super::denial::Denial;
 use super::warnings::Warning;
 use super::workload::Workload;
@@ -131,11 +135,14 @@ pub enum ReviewError {
 /// If the bytes aren't an AdmissionReview of v1 with a request and a UID. Whatever the object in it looks like, there
 /// is an answer.
 pub fn review(body: &[u8], installation: &Installation, mode: Mode) -> Result<Answer, ReviewError> {
+    let text = std::str::from_utf8(body).map_err(serde_json::Error::custom)?;
     // One pass reads the objects too. Where one of them can't be read, the review is read around them: the denial must
     // carry its UID.
-    match serde_json::from_slice::<Review<'_, Workload<'_>>>(body) {
+    match serde_json::from_str::<Review<'_, Workload<'_>>>(text) {
         Ok(review) => answer(review, installation, mode, Ok),
-        Err(_) => answer(serde_json::from_slice::<Review<'_, &RawValue>>(body)?, installation, mode, Workload::read),
+        Err(_) => answer(serde_json::from_str::<Review<'_, &RawValue>>(text)?, installation, mode, |object| {
+            Workload::read(object.get())
+        }),
     }
 }
 
@@ -156,10 +163,13 @@ fn answer<'a, O>(
     if request.uid.is_empty() {
         return Err(ReviewError::Missing("request.uid"));
     }
-    let decided = examine(&mut request, installation, read).unwrap_or_else(|denial| Admission::Deny(denial).into());
+    let bump = Bump::new();
+    let arena = Arena(&bump);
+    let decided = examine(&mut request, installation, read, arena);
+    let decided = decided.unwrap_or_else(|denial| Admission::Deny(denial).into());
     let (decision, response) = match mode {
-        Mode::Enforce => respond(&request.uid, &decided),
-        Mode::Audit => (Decision::Audited, Response::allowing(&request.uid, &audited(&decided))),
+        Mode::Enforce => respond(&request.uid, &decided, arena),
+        Mode::Audit => (Decision::Audited, Response::allowing(&request.uid, &audited(&decided, arena))),
     };
     let body = serde_json::to_vec(&ReviewResponse { api_version: REVIEW_API_VERSION, kind: REVIEW_KIND, response })?;
     let mut notes: Vec<String> = decided.warnings.iter().map(ToString::to_string).collect();
@@ -170,17 +180,23 @@ fn answer<'a, O>(
 }
 
 /// Reads the objects and decides.
-fn examine<'a, O>(request: &mut Request<O>, installation: &Installation, read: Read<'a, O>) -> Result<Decided, Denial> {
+fn examine<'a, O>(
+    request: &mut Request<O>,
+    installation: &Installation,
+    read: Read<'a, O>,
+    arena: Arena<'a>,
+) -> Result<Decided<'a>, Denial> {
     let Some(kind) = request.workload_kind() else { return Ok(Admission::Ignore.into()) };
     let object = request.object.take().ok_or_else(|| Denial::Unreadable("the request has no object".to_owned()))?;
     let new = read(object).map_err(|error| Denial::Unreadable(error.to_string()))?;
     // What it was before can't be held against it: an old object that can't be read is as good as none.
     let old = request.old_object.take().and_then(|object| read(object).ok());
-    Ok(decide(&Case { kind, is_update: request.operation == Operation::Update, old, new }, installation))
+    let case = Case { kind, is_update: request.operation == Operation::Update, old, new };
+    Ok(decide(&case, installation, arena))
 }
 
 /// The answer that says what was decided.
-fn respond<'a>(uid: &'a str, decided: &Decided) -> (Decision, Response<'a>) {
+fn respond<'a, 't>(uid: &'a str, decided: &Decided<'t>, arena: Arena<'t>) -> (Decision, Response<'a>) {
     let mut response = Response::allowing(uid, &decided.warnings);
     let (decision, rewrite) = match &decided.admission {
         Admission::Ignore => (Decision::Ignored, None),
@@ -200,17 +216,15 @@ fn respond<'a>(uid: &'a str, decided: &Decided) -> (Decision, Response<'a>) {
             (Decision::Denied, None)
         }
     };
-    let patch = rewrite.map(Rewrite::patch).filter(|steps| !steps.is_empty());
-    // Writing a patch of plain values to memory can't fail; if it did, no patch would leave the object as it came.
-    if let Some(patch) = patch.and_then(|patch| serde_json::to_vec(&patch).ok()) {
+    if let Some(patch) = rewrite.and_then(|rewrite| rewrite.patch(arena)) {
         response.patch_type = Some("JSONPatch");
-        response.patch = base64_text(&patch);
+        response.patch = base64_text(&canonical::text(patch));
     }
     (decision, response)
 }
 
 /// The bytes in base64, as JSON. Nothing in it is to be escaped, so it is not looked through again for that.
-fn base64_text(bytes: &[u8]) -> Option<Box<RawValue>> {
+fn base64_text(bytes: &str) -> Option<Box<RawValue>> {
     let mut text = String::with_capacity(bytes.len() / 3 * 4 + 6);
     text.push('"');
     BASE64_STANDARD.encode_string(bytes, &mut text);

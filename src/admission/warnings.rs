@@ -3,8 +3,8 @@
 use std::fmt;
 
 use migration_gate_run::Scheme;
-use serde_json::Value;
 
+use super::json::Json;
 use super::plan::{Plan, Source, is_mutable};
 use super::template::{ANNOTATIONS, CONTAINERS, LABELS, Template, name};
 use super::workload::Workload;
@@ -111,9 +111,9 @@ pub(super) fn of_timing(workload: &Workload<'_>, policy: &Policy) -> Vec<Warning
 }
 
 /// About what is in the template.
-pub(super) fn of_template(stripped: &Template, plan: &Plan, settings: &Settings) -> Vec<Warning> {
+pub(super) fn of_template(stripped: &Template<'_>, plan: &Plan<'_>, settings: &Settings) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let image = plan.container["image"].as_str().unwrap_or_default();
+    let image = plan.container.at("image").text().unwrap_or_default();
     if is_mutable(image) {
         warnings.push(Warning::new(format!(
             "image {:?} can change without a new migration: use a fixed tag or a digest",
@@ -121,13 +121,15 @@ pub(super) fn of_template(stripped: &Template, plan: &Plan, settings: &Settings)
         )));
     }
     if let Some(variable) = &settings.lock_env {
-        warnings.extend(of_lock(&plan.container, variable));
+        warnings.extend(of_lock(plan.container, variable));
     }
     let target = match plan.source {
-        Source::Copy => settings.container.as_deref().or_else(|| stripped.list(CONTAINERS).first().map(name)),
+        Source::Copy => {
+            settings.container.as_deref().or_else(|| stripped.list(CONTAINERS).first().map(|first| name(*first)))
+        }
         Source::Wrap(_) => None,
     };
-    for container in stripped.list(CONTAINERS) {
+    for container in stripped.list(CONTAINERS).iter().copied() {
         if Some(name(container)) != target && is_proxy(container) {
             warnings.push(Warning::new(format!(
                 "the migration can't reach {:?} before it starts: make that proxy a native sidecar",
@@ -140,7 +142,7 @@ pub(super) fn of_template(stripped: &Template, plan: &Plan, settings: &Settings)
 }
 
 /// About what others put into pods only when they are created. They come after us, so all that can be seen is the wish.
-fn of_injectors(stripped: &Template) -> Vec<Warning> {
+fn of_injectors(stripped: &Template<'_>) -> Vec<Warning> {
     let value = |key: &str| stripped.entry(ANNOTATIONS, key).or_else(|| stripped.entry(LABELS, key));
     let is_true = |key: &str| value(key) == Some("true");
     let meshes = MESHES.iter().filter(|(key, values, native)| {
@@ -157,9 +159,9 @@ fn of_injectors(stripped: &Template) -> Vec<Warning> {
 }
 
 /// About a lock's URL that stands in the template, as far as it can be seen. The value itself may hold a secret.
-fn of_lock(container: &Value, variable: &str) -> Option<Warning> {
-    let named = container["env"].as_array().into_iter().flatten().find(|entry| name(entry) == variable)?;
-    let value = named["value"].as_str().filter(|value| !value.starts_with("$("))?;
+fn of_lock(container: Json<'_>, variable: &str) -> Option<Warning> {
+    let named = container.at("env").list().iter().find(|entry| name(**entry) == variable)?;
+    let value = named.at("value").text().filter(|value| !value.starts_with("$("))?;
     let shown = cut(variable, NAME_CHARS);
     match Scheme::of(value) {
         Some(Scheme::Database | Scheme::Lease) => None,
@@ -172,8 +174,8 @@ fn of_lock(container: &Value, variable: &str) -> Option<Warning> {
     }
 }
 
-fn is_proxy(container: &Value) -> bool {
-    let image = container["image"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+fn is_proxy(container: Json<'_>) -> bool {
+    let image = container.at("image").text().unwrap_or_default().rsplit('/').next().unwrap_or_default();
     let image = image.split(['@', ':']).next().unwrap_or_default();
     PROXIES.contains(&name(container)) || PROXIES.contains(&image)
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::arena::Arena;
 use super::template::{NotATemplate, Template};
 use crate::contract::label;
 use crate::settings::{is_ours, reaches_template};
@@ -61,8 +62,8 @@ impl<'a> Workload<'a> {
     ///
     /// # Errors
     /// If a field that matters isn't of the type that the API says.
-    pub(super) fn read(object: &'a RawValue) -> Result<Workload<'a>, serde_json::Error> {
-        serde_json::from_str(object.get())
+    pub(super) fn read(object: &'a str) -> Result<Workload<'a>, serde_json::Error> {
+        serde_json::from_str(object)
     }
 
     /// Whether the workload asks to be gated.
@@ -113,8 +114,9 @@ impl<'a> Workload<'a> {
     ///
     /// # Errors
     /// If it isn't one.
-    pub(super) fn template(&self) -> Result<Template, NotATemplate> {
-        // A RawValue is valid JSON, so this fails only where it is nested too deeply to be read.
-        Template::new(serde_json::from_str(self.template_text()).unwrap_or(Value::Null))
+    pub(super) fn template(&self, arena: Arena<'a>) -> Result<Template<'a>, NotATemplate> {
+        // A RawValue is valid JSON, so this fails only where it is nested too deeply, or too large, to be read.
+        let template = arena.read(self.template_text()).map_err(|error| NotATemplate::Unreadable(error.to_string()))?;
+        Template::new(template, arena)
     }
 }

@@ -100,10 +100,29 @@ fn bad_values_are_refused_by_name() {
 
 #[test]
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
-    let text = parse("comand", "x").expect_err("misspelt").to_string();
-    assert!(text.contains("did you mean migration-gate.dev/command?"), "{text}");
-    let text = parse("nonsense", "x").expect_err("unknown").to_string();
-    assert!(!text.contains("did you mean") && text.contains("backoff-limit"), "{text}");
+    for (misspelt, meant) in [
+        ("comand", "command"),
+        ("commands", "command"),
+        ("containers", "container"),
+        ("img", "image"),
+        ("waitfor", "wait-for"),
+        ("wait_for", "wait-for"),
+        ("back-off-limit", "backoff-limit"),
+        ("backofflimit", "backoff-limit"),
+        ("Timeout", "timeout"),
+        ("time-out", "timeout"),
+        ("lockenv", "lock-env"),
+        ("identity", "identity-env"),
+        ("suspended", "suspend"),
+        ("verfiy", "verify"),
+    ] {
+        let text = parse(misspelt, "x").expect_err("misspelt").to_string();
+        assert!(text.contains(&format!("did you mean migration-gate.dev/{meant}?")), "{text}");
+    }
+    for unknown in ["nonsense", "replicas", "enabled", "lock-timeout", "version", "user", "x"] {
+        let text = parse(unknown, "x").expect_err("unknown").to_string();
+        assert!(!text.contains("did you mean") && text.contains("backoff-limit"), "{text}");
+    }
     let text = parse("signal", "{}").expect_err("ours").to_string();
     assert!(text.contains("written by migration-gate"), "{text}");
 }

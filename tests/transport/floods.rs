@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::sync::{Barrier, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::served::{MACHINE, MIB, Served, create, large};
+use crate::served::{MACHINE, MIB, Served, create, deployment, large};
 use crate::support::https::{Door, request};
 
 /// Sends the same body from many connections at once; the statuses of the answers.
@@ -64,6 +64,16 @@ async fn floods_of_large_bodies_take_bounded_memory() {
     let dear = flood(&served.door, 16, review.into_bytes()).await;
     assert_eq!(answered(&dear), 16, "{dear:?}");
     served.memory("after 16 reviews of 6 MiB of empty objects");
+    // And where a Deployment has its pod template.
+    let mut gated = deployment();
+    gated["spec"]["template"]["spec"]["x"] = json!("@");
+    for piece in ["{},", "0,", "[0],", r#"{"a":0},"#] {
+        let many = format!("[{}0]", piece.repeat(6 * MIB / piece.len()));
+        let dear = create(&gated).to_string().replace("\"@\"", &many);
+        let dear = flood(&served.door, 16, dear.into_bytes()).await;
+        assert_eq!(answered(&dear), 16, "{dear:?}");
+        served.memory("after 16 reviews of 6 MiB of small values in a pod template");
+    }
     served.works().await;
     served.sound();
 }

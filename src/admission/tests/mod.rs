@@ -2,9 +2,12 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bumpalo::Bump;
 use serde_json::{Value, json};
 
-use super::template::Template;
+use super::arena::Arena;
+use super::offline::template;
+use super::strip::strip;
 use super::{AgentDelivery, Answer, Decision, Installation, Mode, review};
 use crate::contract::{annotation, label};
 
@@ -16,6 +19,7 @@ mod laws;
 mod others;
 mod snapshots;
 mod sticky;
+pub(super) mod trees;
 mod warnings;
 
 /// An installation, as its operator would name it.
@@ -133,9 +137,11 @@ fn update(old: &Value, new: &Value) -> Outcome {
     admit_with(&installation(), Some(old), new)
 }
 
-/// The object's pod template, checked.
-fn template(object: &Value) -> Template {
-    Template::new(object["spec"]["template"].clone()).expect("a template")
+/// The object's pod template without what is ours.
+fn stripped(object: &Value) -> Value {
+    let bump = Bump::new();
+    let arena = Arena(&bump);
+    strip(&template(object, arena).expect("a template"), arena).to_json(arena).to_value()
 }
 
 /// Sets what a pointer names, in an object or at the end of a list.
