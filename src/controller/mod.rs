@@ -15,6 +15,7 @@ pub mod index;
 pub mod journey;
 pub mod lease;
 pub mod live;
+mod metadata;
 pub mod objects;
 pub mod pods;
 pub mod queue;

@@ -17,6 +17,7 @@ use crate::group::WorkloadKind;
 use crate::migration::MigrationGate;
 use crate::settings::Policy;
 
+use super::metadata;
 use super::snapshot::{AgentState, Exit, Guards, Node, Owner, Pod, PodPhase, Record, Unreadable, Workload};
 
 /// The label that says who made a record. Source: Kubernetes, "Recommended Labels".
@@ -39,6 +40,7 @@ const DELETION_BY_POD_GC: &str = "DeletionByPodGC";
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = KubePod)]
 pub struct PodObject {
+    #[serde(deserialize_with = "metadata::read")]
     metadata: ObjectMeta,
     #[serde(default)]
     spec: PodSpec,
@@ -108,6 +110,7 @@ struct Terminated {
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = Deployment)]
 pub struct DeploymentObject {
+    #[serde(deserialize_with = "metadata::read")]
     metadata: ObjectMeta,
     #[serde(default)]
     spec: DeploymentSpec,
@@ -130,6 +133,7 @@ struct PodTemplate {
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = KubeNode)]
 pub struct NodeObject {
+    #[serde(deserialize_with = "metadata::read")]
     metadata: ObjectMeta,
     #[serde(default)]
     spec: NodeSpec,
