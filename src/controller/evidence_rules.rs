@@ -57,7 +57,7 @@ fn an_agent_without_a_journal_is_believed_less_than_the_one_before_it() {
     };
     assert_eq!(outcome(&weighed(vec![repeated], |_| {})), Some(AttemptOutcome::Succeeded), "its outcome wasn't synced");
     let trace = Report::Trace(Trace { attempt: 3, pod_uid: uid("a"), started: 1 });
-    let trace = || denied(Exit { report: Some(trace.clone()), ..silence() });
+    let trace = || denied(Exit { report: Some(Box::new(trace.clone())), ..silence() });
     assert_eq!(outcome(&weighed(vec![trace()], |_| {})), Some(AttemptOutcome::Failed), "it was started");
     let going = Pod { deleting: true, ..trace() };
     assert_eq!(outcome(&weighed(vec![going], |_| {})), Some(AttemptOutcome::Interrupted));
@@ -79,7 +79,8 @@ fn interrupted_in_a_pod_that_lives_is_a_crash_and_in_one_that_goes_a_disruption(
 
 #[test]
 fn a_container_that_ended_proves_nothing_in_a_pod_that_may_restart_it() {
-    let trace = Exit { report: Some(Report::Trace(Trace { attempt: 3, pod_uid: uid("a"), started: 0 })), ..silence() };
+    let trace = Report::Trace(Trace { attempt: 3, pod_uid: uid("a"), started: 0 });
+    let trace = Exit { report: Some(Box::new(trace)), ..silence() };
     for exit in [silence(), trace, Exit { out_of_memory: true, ..silence() }] {
         let terminated = exited(exit.clone());
         assert_eq!(weighed(vec![terminated.clone()], |_| {}), Evidence::Runs(None), "{exit:?}");

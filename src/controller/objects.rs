@@ -187,7 +187,7 @@ impl PodObject {
             deleting: self.metadata.deletion_timestamp.is_some(),
             phase: self.phase(),
             node: self.spec.node_name.clone(),
-            signal: signal.filter(|signal| signal.pod_uid() == uid),
+            signal: signal.filter(|signal| signal.pod_uid() == uid).map(Box::new),
             passed: opened.is_some_and(|opened| opened.pod_uid == uid && opened.migration == fingerprint),
             gate_open: holds(&self.status.conditions, CONDITION),
             held: self.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == POD_FINALIZER),
@@ -245,7 +245,7 @@ impl Terminated {
         Exit {
             real: !self.container_id.is_empty(),
             out_of_memory: self.reason == "OOMKilled",
-            report,
+            report: report.map(Box::new),
             tail: super::record::cut_front(tail, super::record::TAIL_BYTES).to_owned(),
         }
     }

@@ -31,7 +31,7 @@ pub const STATUS_BYTES: usize = 128 * 1024;
 /// highest run signal is the one that may be alive.
 pub fn rebuilt(pods: &[Pod], snapshot: &Snapshot, now: Timestamp) -> MigrationGateStatus {
     let mut status = MigrationGateStatus {
-        last_attempt: pods.iter().filter_map(|pod| pod.signal.as_ref()).map(Signal::attempt).max().unwrap_or(0),
+        last_attempt: pods.iter().filter_map(|pod| pod.signal.as_deref()).map(Signal::attempt).max().unwrap_or(0),
         ..MigrationGateStatus::default()
     };
     status.active = pods

@@ -125,7 +125,7 @@ pub struct Workload {
     pub policy: Result<Policy, String>,
 }
 
-/// A pod that carries the group's label.
+/// A pod that carries the group's label. There may be ten thousand: what only a runner has costs the others a pointer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {
     /// Its name.
@@ -145,7 +145,7 @@ pub struct Pod {
     /// The node that it was bound to.
     pub node: Option<String>,
     /// The signal for this very pod; one that names another UID counts as none.
-    pub signal: Option<Signal>,
+    pub signal: Option<Box<Signal>>,
     /// It has the pass for this very pod and migration.
     pub passed: bool,
     /// Its gate condition is True.
@@ -227,7 +227,7 @@ pub struct Exit {
     /// The kernel killed it for its memory.
     pub out_of_memory: bool,
     /// What it said.
-    pub report: Option<Report>,
+    pub report: Option<Box<Report>>,
     /// The last lines of its output.
     pub tail: String,
 }
@@ -374,7 +374,7 @@ impl Pod {
 
     /// The attempt that its run signal names.
     pub fn running_attempt(&self) -> Option<u32> {
-        match &self.signal {
+        match self.signal.as_deref() {
             Some(Signal::Run(run)) => Some(run.attempt),
             _ => None,
         }
@@ -382,7 +382,7 @@ impl Pod {
 
     /// The attempt that its mark names.
     pub fn settled_attempt(&self) -> Option<u32> {
-        match &self.signal {
+        match self.signal.as_deref() {
             Some(Signal::Settled(settled)) => Some(settled.attempt),
             _ => None,
         }
@@ -421,6 +421,8 @@ impl Pod {
             _ => None,
         };
         let exits = now.into_iter().chain(&self.agent_before);
-        exits.filter_map(|exit| Some((exit.report.as_ref()?, exit))).filter(|(report, _)| report.pod_uid() == self.uid)
+        exits
+            .filter_map(|exit| Some((exit.report.as_deref()?, exit)))
+            .filter(|(report, _)| report.pod_uid() == self.uid)
     }
 }

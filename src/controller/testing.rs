@@ -54,12 +54,12 @@ pub(crate) fn uid(name: &str) -> String {
 /// A pod with the run signal of an attempt.
 pub(crate) fn runner(name: &str, attempt: u32) -> Pod {
     let run = Run { pod_uid: uid(name), attempt, timeout_seconds: None };
-    Pod { signal: Some(Signal::Run(run)), held: true, ..pod(name) }
+    Pod { signal: Some(Box::new(Signal::Run(run))), held: true, ..pod(name) }
 }
 
 /// A pod with the mark of an attempt.
 pub(crate) fn marked(name: &str, attempt: u32) -> Pod {
-    Pod { signal: Some(Signal::Settled(Settled { pod_uid: uid(name), attempt })), ..pod(name) }
+    Pod { signal: Some(Box::new(Signal::Settled(Settled { pod_uid: uid(name), attempt }))), ..pod(name) }
 }
 
 /// A pod whose gate is open.
@@ -71,7 +71,7 @@ pub(crate) fn verdict(name: &str, attempt: u32, outcome: Outcome) -> Exit {
     Exit {
         real: true,
         out_of_memory: false,
-        report: Some(Report::Verdict(Verdict {
+        report: Some(Box::new(Report::Verdict(Verdict {
             attempt,
             pod_uid: uid(name),
             outcome,
@@ -79,7 +79,7 @@ pub(crate) fn verdict(name: &str, attempt: u32, outcome: Outcome) -> Exit {
             signal: None,
             start: Some(1_000),
             end: Some(2_000),
-        })),
+        }))),
         tail: "first line\nlast line".to_owned(),
     }
 }

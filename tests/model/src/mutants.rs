@@ -166,7 +166,7 @@ impl Mutant {
                 for (pod, attempt) in snapshot.pods.iter_mut().zip(attempts) {
                     let slot = usize::from(view::slot_of(&pod.name));
                     if let (true, Some(attempt), AgentState::Exited(exit)) = (zero(slot), attempt, &mut pod.agent) {
-                        exit.report = Some(Report::Verdict(Verdict {
+                        exit.report = Some(Box::new(Report::Verdict(Verdict {
                             attempt,
                             pod_uid: pod.uid.clone(),
                             outcome: Outcome::Succeeded,
@@ -174,7 +174,7 @@ impl Mutant {
                             signal: None,
                             start: None,
                             end: None,
-                        }));
+                        })));
                     }
                 }
             }
@@ -215,7 +215,7 @@ impl Mutant {
                         _ => None,
                     };
                     for exit in now.into_iter().chain(&mut pod.agent_before) {
-                        if let Some(Report::Verdict(verdict)) = &mut exit.report {
+                        if let Some(Report::Verdict(verdict)) = exit.report.as_deref_mut() {
                             verdict.attempt = active;
                         }
                     }
@@ -248,7 +248,7 @@ impl Mutant {
                 every_pod(&mut fenced, |pod| {
                     if view::slot_of(&pod.name) == slot {
                         let attempt = attempt.into();
-                        pod.signal = Some(Signal::Settled(Settled { pod_uid: pod.uid.clone(), attempt }));
+                        pod.signal = Some(Box::new(Signal::Settled(Settled { pod_uid: pod.uid.clone(), attempt })));
                     }
                 });
                 let actions = decide(&fenced, rules, now).actions;

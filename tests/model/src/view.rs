@@ -235,7 +235,7 @@ fn pod(config: &Config, slot: usize, id: Id<Slot>, pod: &Pod) -> RealPod {
         deleting: pod.deleting,
         phase: pod.phase,
         node: Some(node_name(config.pods[slot].node)),
-        signal,
+        signal: signal.map(Box::new),
         passed: pod.passed,
         agent_since: time(RECORDED),
         agent_restarts: 0,
@@ -268,7 +268,7 @@ fn real_exit(slot: usize, exit: Exit) -> RealExit {
             end: None,
         })),
     };
-    RealExit { real: exit.real, out_of_memory: false, report, tail: String::new() }
+    RealExit { real: exit.real, out_of_memory: false, report: report.map(Box::new), tail: String::new() }
 }
 
 fn real_node(node: usize, object: &NodeObject) -> RealNode {
