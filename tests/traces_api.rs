@@ -73,7 +73,7 @@ async fn a_rollout_is_one_trace_from_its_first_pod_to_its_last_gate() {
     serving.abort();
 
     let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
-    assert_eq!(names, ["run", "attempt", "run", "attempt", "rollout", "wait", "open"]);
+    assert_eq!(names, ["run", "attempt", "run", "attempt", "wait", "rollout", "open"]);
     let rollout = spans.iter().find(|span| span.name == "rollout").expect("it was waited for");
     for span in &spans {
         assert_eq!(span.trace_id, rollout.trace_id, "one trace");

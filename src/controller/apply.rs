@@ -24,8 +24,9 @@ use crate::migration::{
 
 use super::decision::{Action, Hold, PodRef, RecordRef, Settlement};
 use super::objects::{GroupKey, MANAGED_BY, MANAGER, PodObject, record_facts};
+use super::pods::Pods;
 use super::queue::Turn;
-use super::snapshot::{Guards, Owner, Record, Unreadable, Workload};
+use super::snapshot::{Guards, Owner, Pod, Record, Unreadable, Workload};
 use super::watch::Cache;
 
 /// Passes that are under way at once for one group. The API server's own limit on one client's requests comes first.
@@ -52,49 +53,55 @@ pub struct Writer {
 pub type Failures = Vec<ApiFailure>;
 
 impl Writer {
-    /// Carries out the writes of one decision in their order; passes go at once, because they don't depend on each
-    /// other. Reads are left to [`live`](super::live).
+    /// Carries out the writes of one decision in their order. Passes are left to [`open`](Writer::open), reads to
+    /// [`live`](super::live).
     pub async fn carry_out(&self, turn: &Turn, actions: &[Action]) -> Failures {
         let mut failures = Failures::new();
-        for action in actions.iter().filter(|action| !matches!(action, Action::Open(..) | Action::Look(_))) {
-            failures.extend(self.attempt(turn, action).await);
-        }
-        let mut opens = actions.iter().filter(|action| matches!(action, Action::Open(..)));
-        let mut under_way = FuturesUnordered::new();
-        loop {
-            under_way
-                .extend(opens.by_ref().take(PASSES_AT_ONCE - under_way.len()).map(|action| self.attempt(turn, action)));
-            match under_way.next().await {
-                Some(failure) => failures.extend(failure),
-                None => break,
+        for action in actions {
+            match self.attempt(&turn.key, name(action), self.one(&turn.key, action)).await {
+                Ok(()) if matches!(action, Action::Settle(_, Settlement { open: Some(_), .. })) => self.opened(turn),
+                Ok(()) => {}
+                Err(failure) => failures.push(failure),
             }
         }
         failures
     }
 
-    async fn attempt(&self, turn: &Turn, action: &Action) -> Option<ApiFailure> {
-        let key = &turn.key;
-        match tokio::time::timeout(REQUEST, self.one(key, action)).await {
-            Ok(Ok(())) => {
-                if matches!(action, Action::Open(..) | Action::Settle(_, Settlement { open: Some(_), .. })) {
-                    self.metrics.gates_opened.inc();
-                    self.metrics.gate_opening.observe(turn.since.elapsed());
-                }
-                None
-            }
-            Ok(Err(error)) => Some(self.explain(key, action, &error)),
-            Err(_) => {
-                let failure = ApiFailure::Transient { retry_after: None };
-                self.metrics.api_errors.of(failure).inc();
-                warn!(
-                    namespace = key.namespace,
-                    record = key.name,
-                    action = name(action),
-                    "a write had no answer in time"
-                );
-                Some(failure)
+    /// Opens these pods, many at once, because passes don't depend on each other. Each pod is let go of as soon as it is
+    /// open: what the API server answers takes its place.
+    pub async fn open(&self, turn: &Turn, pods: Pods) -> Failures {
+        let mut failures = Failures::new();
+        let mut passes = pods.into_iter().map(async |pod| {
+            self.attempt(&turn.key, OPEN, self.pass(&turn.key, &pod)).await.map(|()| self.opened(turn))
+        });
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            under_way.extend(passes.by_ref().take(PASSES_AT_ONCE - under_way.len()));
+            match under_way.next().await {
+                Some(outcome) => failures.extend(outcome.err()),
+                None => return failures,
             }
         }
+    }
+
+    fn opened(&self, turn: &Turn) {
+        self.metrics.gates_opened.inc();
+        self.metrics.gate_opening.observe(turn.since.elapsed());
+    }
+
+    async fn attempt(
+        &self,
+        key: &GroupKey,
+        action: &'static str,
+        write: impl Future<Output = Result<(), kube::Error>>,
+    ) -> Result<(), ApiFailure> {
+        let Ok(answer) = tokio::time::timeout(REQUEST, write).await else {
+            let failure = ApiFailure::Transient { retry_after: None };
+            self.metrics.api_errors.of(failure).inc();
+            warn!(namespace = key.namespace, record = key.name, action, "a write had no answer in time");
+            return Err(failure);
+        };
+        answer.map_err(|error| self.explain(key, action, &error))
     }
 
     async fn one(&self, key: &GroupKey, action: &Action) -> Result<(), kube::Error> {
@@ -107,26 +114,19 @@ impl Writer {
             Action::WriteStatus(record, status) => self.write_status(key, record, status).await,
             Action::Signal(pod, run, guards) => self.signal(key, pod, run, *guards).await,
             Action::Settle(pod, settlement) => self.settle(key, pod, settlement).await,
-            Action::Open(pod, fingerprint) => self.open(key, pod, fingerprint).await,
             Action::Complain(record) => self.complain(key, record).await,
-            Action::Look(_) => Ok(()),
+            Action::Open(_) | Action::Look(_) => Ok(()),
         }
     }
 
-    fn explain(&self, key: &GroupKey, action: &Action, error: &kube::Error) -> ApiFailure {
+    fn explain(&self, key: &GroupKey, action: &'static str, error: &kube::Error) -> ApiFailure {
         let failure = classify(error);
         self.metrics.api_errors.of(failure).inc();
-        if matches!((action, failure), (Action::CreateRecord(_), ApiFailure::NamespaceTerminating)) {
-            self.cache.update(|index| {
-                index.refuse_record(key);
-                vec![key.clone()]
-            });
-        }
         match failure {
             // Somebody else was faster, or the object is gone: the next decision knows.
             ApiFailure::Conflict | ApiFailure::NotFound | ApiFailure::AlreadyExists => {}
             _ => warn!(
-                namespace = key.namespace, record = key.name, %failure, action = name(action),
+                namespace = key.namespace, record = key.name, %failure, action,
                 error = %crate::supervise::with_causes(error), "a write failed; it is decided afresh"
             ),
         }
@@ -155,7 +155,14 @@ impl Writer {
             spec: MigrationGateSpec::default(),
             status: None,
         };
-        let made = self.records(key).create(&PostParams::default(), &gate).await?;
+        let made = self.records(key).create(&PostParams::default(), &gate).await.inspect_err(|error| {
+            if classify(error) == ApiFailure::NamespaceTerminating {
+                self.cache.update(|index| {
+                    index.refuse_record(key);
+                    vec![key.clone()]
+                });
+            }
+        })?;
         info!(namespace = key.namespace, record = key.name, "made the record");
         self.learn(&made);
         Ok(())
@@ -264,7 +271,7 @@ impl Writer {
             "labels": { label::ROLE: label::ROLE_RUNNER },
             "finalizers": [POD_FINALIZER],
         });
-        self.patch_pod(key, at, json!({ "metadata": metadata })).await
+        self.patch_pod(key, &at.name, &at.uid, json!({ "metadata": metadata })).await
     }
 
     async fn settle(&self, key: &GroupKey, at: &PodRef, settlement: &Settlement) -> Result<(), kube::Error> {
@@ -282,23 +289,23 @@ impl Writer {
         }
         let mut body = json!({});
         if let Some(fingerprint) = &settlement.open {
-            annotations.insert(annotation::OPENED.to_owned(), pass(at, fingerprint)?);
-            body["status"] = opened();
+            annotations.insert(annotation::OPENED.to_owned(), pass(&at.uid, fingerprint)?);
+            body["status"] = open_gate();
         }
         metadata["annotations"] = Value::Object(annotations);
         body["metadata"] = metadata;
-        self.patch_pod(key, at, body).await
+        self.patch_pod(key, &at.name, &at.uid, body).await
     }
 
-    async fn open(&self, key: &GroupKey, at: &PodRef, fingerprint: &str) -> Result<(), kube::Error> {
-        let annotations = json!({ annotation::OPENED: pass(at, fingerprint)? });
-        let body = json!({ "metadata": { "uid": at.uid, "annotations": annotations }, "status": opened() });
-        self.patch_pod(key, at, body).await
+    async fn pass(&self, key: &GroupKey, pod: &Pod) -> Result<(), kube::Error> {
+        let annotations = json!({ annotation::OPENED: pass(&pod.uid, &pod.fingerprint)? });
+        let body = json!({ "metadata": { "uid": pod.uid, "annotations": annotations }, "status": open_gate() });
+        self.patch_pod(key, &pod.name, &pod.uid, body).await
     }
 
-    async fn patch_pod(&self, key: &GroupKey, at: &PodRef, body: Value) -> Result<(), kube::Error> {
+    async fn patch_pod(&self, key: &GroupKey, name: &str, uid: &str, body: Value) -> Result<(), kube::Error> {
         let pods: Api<PodObject> = Api::namespaced(self.client.clone(), &key.namespace);
-        match pods.patch_status(&at.name, &PatchParams::default(), &Patch::Strategic(body)).await {
+        match pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(body)).await {
             Ok(pod) => {
                 if let Some((key, facts)) = pod.facts() {
                     self.cache.update(|index| index.put_pod(key, facts));
@@ -307,7 +314,7 @@ impl Writer {
             }
             Err(error) => {
                 if classify(&error) == ApiFailure::NotFound {
-                    self.cache.update(|index| index.remove(&at.uid));
+                    self.cache.update(|index| index.remove(uid));
                 }
                 Err(error)
             }
@@ -319,13 +326,13 @@ fn text(signal: &Signal) -> Result<Value, kube::Error> {
     serde_json::to_string(signal).map(Value::String).map_err(kube::Error::SerdeError)
 }
 
-fn pass(at: &PodRef, fingerprint: &str) -> Result<Value, kube::Error> {
-    let opened = Opened { pod_uid: at.uid.clone(), migration: fingerprint.to_owned() };
+fn pass(uid: &str, fingerprint: &str) -> Result<Value, kube::Error> {
+    let opened = Opened { pod_uid: uid.to_owned(), migration: fingerprint.to_owned() };
     serde_json::to_string(&opened).map(Value::String).map_err(kube::Error::SerdeError)
 }
 
 /// Conditions are merged by type, so that others' stay.
-fn opened() -> Value {
+fn open_gate() -> Value {
     json!({ "conditions": [{
         "type": CONDITION,
         "status": "True",
@@ -346,6 +353,9 @@ fn reference(owner: &Owner) -> OwnerReference {
     }
 }
 
+/// The name of an opening in logs.
+const OPEN: &str = "open-pod";
+
 /// The action's name in logs.
 fn name(action: &Action) -> &'static str {
     match action {
@@ -357,7 +367,7 @@ fn name(action: &Action) -> &'static str {
         Action::WriteStatus(..) => "write-status",
         Action::Signal(..) => "signal-pod",
         Action::Settle(..) => "settle-pod",
-        Action::Open(..) => "open-pod",
+        Action::Open(_) => OPEN,
         Action::Complain(_) => "complain",
         Action::Look(_) => "look",
     }

@@ -16,6 +16,7 @@ use crate::migration::{Active, MigrationGateStatus};
 
 use super::decision::{Action, Decision, Rules, Settlement};
 use super::evidence::{self, Evidence, Question};
+use super::pods::Pods;
 use super::record;
 use super::snapshot::{Asked, Pod, Record, RecordView, Snapshot, Workload};
 use super::standing::{self, Stall, Standing};
@@ -217,7 +218,9 @@ impl<'a> Group<'a> {
     }
 
     fn settle_and_open(&mut self) {
-        for pod in &self.snapshot.pods {
+        let mut opening = Pods::default();
+        for shared in self.snapshot.pods.shared() {
+            let pod: &Pod = shared;
             let active_here = self.status.active.as_ref().is_some_and(|active| active.pod_uid == pod.uid);
             let number = pod.signal.as_ref().map(|signal| signal.attempt());
             let strange = number.is_some_and(|number| number > self.status.last_attempt);
@@ -228,9 +231,12 @@ impl<'a> Group<'a> {
             let open = (passes && !pod.is_open()).then(|| pod.fingerprint.clone());
             if pod.running_attempt().is_some() || pod.held {
                 self.decision.actions.push(Action::Settle(pod.at(), pod.released(pod.running_attempt(), open)));
-            } else if let Some(fingerprint) = open {
-                self.decision.actions.push(Action::Open(pod.at(), fingerprint));
+            } else if open.is_some() {
+                opening.share(shared);
             }
+        }
+        if !opening.is_empty() {
+            self.decision.actions.push(Action::Open(opening));
         }
     }
 

@@ -6,6 +6,7 @@ use crate::contract::Run;
 use crate::migration::MigrationGateStatus;
 
 use super::evidence::{NodeDeletion, Question};
+use super::pods::Pods;
 use super::snapshot::{Guards, Pod, Record, Unreadable, Workload};
 
 /// What is to be done, in this order.
@@ -36,8 +37,8 @@ pub enum Action {
     Signal(PodRef, Run, Guards),
     /// Replace the pod's run signal by its mark.
     Settle(PodRef, Settlement),
-    /// Write the pass and the gate condition.
-    Open(PodRef, String),
+    /// Write the pass and the gate condition to each of these pods. Success is never undone, so no version is named.
+    Open(Pods),
     /// Say on the record, and in an event, that it can't be read.
     Complain(Unreadable),
     /// Read these objects from the API server and decide again.

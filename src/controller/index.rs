@@ -1,6 +1,6 @@
 //! Everything that is known of the cluster, by group: what watches and writes say goes in, snapshots come out.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -254,8 +254,8 @@ impl Index {
         workloads.sort_by(|a, b| a.name.cmp(&b.name));
         let active =
             entry.record.iter().filter_map(|record| record.status.as_ref()?.active.as_ref()?.node_name.as_ref());
-        let used = entry.pods.values().filter_map(|pod| pod.node.as_ref()).chain(active);
-        let nodes = used.filter_map(|name| Some((name.clone(), self.nodes.get(name)?.clone()))).collect();
+        let used: BTreeSet<&String> = entry.pods.values().filter_map(|pod| pod.node.as_ref()).chain(active).collect();
+        let nodes = used.into_iter().filter_map(|name| Some((name.clone(), self.nodes.get(name)?.clone()))).collect();
         Some(Snapshot {
             namespace: key.namespace.clone(),
             name: key.name.clone(),

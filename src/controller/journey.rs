@@ -28,17 +28,37 @@ use super::story;
 /// The rollout's own span.
 const ROLLOUT: &str = "rollout";
 
-/// What is to be told once these actions were carried out.
-pub fn of(snapshot: &Snapshot, actions: &[Action], now: Timestamp) -> Vec<Span> {
-    let RecordView::Present(record) = &snapshot.record else { return Vec::new() };
-    let Some(status) = &record.status else { return Vec::new() };
-    let route = Route { snapshot, record, now };
-    let mut spans = Vec::new();
+/// What is to be told of some actions once they were carried out.
+pub struct Journey {
+    /// Spans that have their end.
+    ended: Vec<Span>,
+    /// Spans that end with the last of the actions.
+    lasting: Vec<Span>,
+}
+
+impl Journey {
+    /// The spans, now that the actions were carried out.
+    pub fn until(self, now: Timestamp) -> Vec<Span> {
+        let end = SystemTime::from(now);
+        let lasting = self.lasting.into_iter().map(|span| Span { end, ..span });
+        self.ended.into_iter().chain(lasting).collect()
+    }
+}
+
+/// What these actions will have done.
+pub fn of(snapshot: &Snapshot, actions: &[Action]) -> Journey {
+    let mut journey = Journey { ended: Vec::new(), lasting: Vec::new() };
+    let RecordView::Present(record) = &snapshot.record else { return journey };
+    let Some(status) = &record.status else { return journey };
+    let route = Route { snapshot, record };
     let mut opened = HashSet::new();
     for action in actions {
         match action {
-            Action::WriteStatus(at, after) if at.uid == record.uid => spans.extend(route.attempt(status, after)),
-            Action::Open(pod, _) | Action::Settle(pod, Settlement { open: Some(_), .. }) => {
+            Action::WriteStatus(at, after) if at.uid == record.uid => {
+                journey.ended.extend(route.attempt(status, after));
+            }
+            Action::Open(pods) => opened.extend(pods.iter().map(|pod| pod.uid.as_str())),
+            Action::Settle(pod, Settlement { open: Some(_), .. }) => {
                 opened.insert(pod.uid.as_str());
             }
             _ => {}
@@ -46,14 +66,15 @@ pub fn of(snapshot: &Snapshot, actions: &[Action], now: Timestamp) -> Vec<Span> 
     }
     let pods = snapshot.pods.iter().filter(|pod| opened.contains(pod.uid.as_str()));
     let fingerprints: BTreeSet<&str> = pods.map(|pod| pod.fingerprint.as_str()).collect();
-    spans.extend(fingerprints.into_iter().flat_map(|fingerprint| route.opening(status, fingerprint, &opened)));
-    spans
+    for fingerprint in fingerprints {
+        route.opening(status, fingerprint, &opened, &mut journey);
+    }
+    journey
 }
 
 struct Route<'a> {
     snapshot: &'a Snapshot,
     record: &'a Record,
-    now: Timestamp,
 }
 
 impl Route<'_> {
@@ -84,17 +105,17 @@ impl Route<'_> {
 
     /// These gates; and with the last of those that waited, the rollout. What comes later passes at once, and is no
     /// rollout.
-    fn opening(&self, status: &MigrationGateStatus, fingerprint: &str, opened: &HashSet<&str>) -> Vec<Span> {
-        let Some(recorded) = succeeded_at(status, fingerprint) else { return Vec::new() };
+    fn opening(&self, status: &MigrationGateStatus, fingerprint: &str, opened: &HashSet<&str>, journey: &mut Journey) {
+        let Some(recorded) = succeeded_at(status, fingerprint) else { return };
         let waited = |pod: &&Pod| pod.fingerprint == fingerprint && pod.is_alive() && pod.created <= recorded;
         let opens = |pod: &Pod| opened.contains(pod.uid.as_str());
         let waiters: Vec<&Pod> = self.snapshot.pods.iter().filter(waited).collect();
-        let Some(admitted) = waiters.iter().map(|pod| pod.created).min() else { return Vec::new() };
+        let Some(admitted) = waiters.iter().map(|pod| pod.created).min() else { return };
         if waiters.iter().any(|pod| !pod.is_open() && !opens(pod)) || !waiters.iter().any(|pod| opens(pod)) {
-            return Vec::new();
+            return;
         }
         let count = KeyValue::new("migration_gate.pods", i64::try_from(waiters.len()).unwrap_or(i64::MAX));
-        let mut rollout = self.span(fingerprint, ROLLOUT, ROLLOUT, None, admitted, self.now);
+        let mut rollout = self.span(fingerprint, ROLLOUT, ROLLOUT, None, admitted, recorded);
         rollout.attributes.push(count.clone());
         let migration = status.migration(fingerprint);
         let image = migration.map(|migration| KeyValue::new("container.image.name", migration.image.clone()));
@@ -103,9 +124,10 @@ impl Route<'_> {
         rollout.attributes.extend(names.map(|name| KeyValue::new("k8s.deployment.name", name)).next());
         let first = migration.and_then(|migration| migration.attempts.first()).map_or(recorded, |first| first.elected);
         let wait = self.span(fingerprint, "wait", "wait", Some(ROLLOUT), admitted, first);
-        let mut open = self.span(fingerprint, "open", "open", Some(ROLLOUT), recorded, self.now);
+        let mut open = self.span(fingerprint, "open", "open", Some(ROLLOUT), recorded, recorded);
         open.attributes.push(count);
-        vec![rollout, wait, open]
+        journey.ended.push(wait);
+        journey.lasting.extend([rollout, open]);
     }
 
     fn span(

@@ -18,7 +18,7 @@ fn recorded(snapshot: &mut Snapshot) -> (Vec<Span>, Decision) {
         let decision = decided(snapshot);
         match written(&decision) {
             Some(status) => {
-                spans.extend(journey::of(snapshot, &decision.actions, at(10)));
+                spans.extend(journey::of(snapshot, &decision.actions).until(at(10)));
                 *snapshot.status_mut() = status.clone();
             }
             None => return (spans, decision),
@@ -53,18 +53,18 @@ fn an_attempt_is_told_when_it_is_on_record() {
 fn a_rollout_is_told_with_its_last_gate_and_finds_its_attempts() {
     let mut snapshot = ended(Outcome::Succeeded);
     let (mut spans, decision) = recorded(&mut snapshot);
-    spans.extend(journey::of(&snapshot, &decision.actions, at(12)));
+    spans.extend(journey::of(&snapshot, &decision.actions).until(at(12)));
     let parts = [
         ("run 1", Some("attempt 1")),
         ("attempt 1", Some("rollout")),
-        ("rollout", None),
         ("wait", Some("rollout")),
+        ("rollout", None),
         ("open", Some("rollout")),
     ];
     assert_eq!(shape(&spans), parts);
     assert!(spans.iter().all(|span| span.trace == spans[0].trace && span.trace.ends_with(FP)));
-    assert_eq!(times(&spans[2]), (at(-5), at(12)), "from the first pod to the last gate");
-    assert_eq!(times(&spans[3]), (at(-5), at(0)));
+    assert_eq!(times(&spans[2]), (at(-5), at(0)));
+    assert_eq!(times(&spans[3]), (at(-5), at(12)), "from the first pod to the last gate");
     assert_eq!(times(&spans[4]), (at(10), at(12)));
     assert_eq!(spans[1].status, Status::Ok);
 }
@@ -74,7 +74,7 @@ fn a_rollout_is_not_told_while_a_gate_is_left() {
     let mut snapshot = ended(Outcome::Succeeded);
     let (_, mut decision) = recorded(&mut snapshot);
     decision.actions.pop();
-    assert_eq!(journey::of(&snapshot, &decision.actions, at(12)), []);
+    assert_eq!(journey::of(&snapshot, &decision.actions).until(at(12)), []);
 }
 
 #[test]
@@ -84,5 +84,5 @@ fn who_comes_after_the_success_is_no_rollout() {
     snapshot.pods = vec![open("a"), Pod { created: at(60), ..pod("late") }].into();
     let decision = decided(&snapshot);
     assert_eq!(decision.actions.len(), 1, "it passes: {decision:?}");
-    assert_eq!(journey::of(&snapshot, &decision.actions, at(61)), []);
+    assert_eq!(journey::of(&snapshot, &decision.actions).until(at(61)), []);
 }

@@ -15,6 +15,11 @@ impl Pods {
         Iter(self.0.iter())
     }
 
+    /// Each of them as it is shared.
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.0.iter()
+    }
+
     /// Each of them, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pod> {
         self.0.iter_mut().map(Arc::make_mut)
@@ -33,6 +38,11 @@ impl Pods {
     /// One more.
     pub fn push(&mut self, pod: Pod) {
         self.0.push(Arc::new(pod));
+    }
+
+    /// One more, which is somebody else's, too.
+    pub fn share(&mut self, pod: &Arc<Pod>) {
+        self.0.push(Arc::clone(pod));
     }
 
     /// Takes the last one away.
@@ -69,6 +79,15 @@ impl<'a> IntoIterator for &'a Pods {
 
     fn into_iter(self) -> Iter<'a> {
         self.iter()
+    }
+}
+
+impl IntoIterator for Pods {
+    type Item = Arc<Pod>;
+    type IntoIter = std::vec::IntoIter<Arc<Pod>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

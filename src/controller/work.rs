@@ -23,6 +23,7 @@ use super::decision::{Action, Decision, Rules};
 use super::journey;
 use super::live::Reader;
 use super::objects::GroupKey;
+use super::pods::Pods;
 use super::queue::Turn;
 use super::snapshot::{Live, Owner, RecordView, Snapshot, Unreadable};
 use super::story;
@@ -175,11 +176,11 @@ impl Worker {
             if !*leading.borrow() {
                 return End::Settled;
             }
-            let Some(snapshot) = self.cache.index().snapshot(key, std::mem::take(&mut live)) else {
+            let Some(mut snapshot) = self.cache.index().snapshot(key, std::mem::take(&mut live)) else {
                 return End::Settled;
             };
             let now = Timestamp::now();
-            let Decision { actions, look_again_at } = decide(&snapshot, self.rules, now);
+            let Decision { mut actions, look_again_at } = decide(&snapshot, self.rules, now);
             if let [Action::Complain(record)] = &actions[..] {
                 return self.complain(turn, record, &actions).await;
             }
@@ -187,12 +188,21 @@ impl Worker {
                 return look_again_at.map_or(End::Settled, |at| End::Again(until(at, now)));
             }
             debug!(namespace = key.namespace, record = key.name, ?actions, "decided");
-            let failures = self.writer.carry_out(turn, &actions).await;
+            // Only a question was asked, and the same answers were already there: time must pass.
+            let only_looked = actions.iter().all(|action| matches!(action, Action::Look(_)));
+            let journey = self.traces.as_ref().map(|traces| (traces, journey::of(&snapshot, &actions)));
+            let passes = take_passes(&mut actions);
+            if !passes.is_empty() {
+                // From here on they alone hold on to pods: ten thousand are not kept twice until the last is open.
+                snapshot.pods.clear();
+            }
+            let mut failures = self.writer.carry_out(turn, &actions).await;
+            failures.extend(self.writer.open(turn, passes).await);
             if failures.is_empty() {
                 // The gates don't wait for the events.
                 telling.add(self.clone(), self.told(&snapshot, &actions));
-                if let Some(traces) = &self.traces {
-                    traces.send(journey::of(&snapshot, &actions, Timestamp::now()));
+                if let Some((traces, journey)) = journey {
+                    traces.send(journey.until(Timestamp::now()));
                 }
             }
             if let Some(wait) = wait_after(&failures) {
@@ -202,8 +212,6 @@ impl Worker {
                 Ok(answers) => live = answers,
                 Err(wait) => return End::Again(wait),
             }
-            // Only a question was asked, and the same answers were already there: time must pass.
-            let only_looked = actions.iter().all(|action| matches!(action, Action::Look(_)));
             if only_looked && live == snapshot.live {
                 return End::Again(ASK_AGAIN);
             }
@@ -335,6 +343,16 @@ fn reference(namespace: &str, (api_version, kind, name, uid): (String, String, S
         uid: Some(uid),
         ..ObjectReference::default()
     }
+}
+
+/// Takes the pods that are to be opened out of these actions.
+fn take_passes(actions: &mut Vec<Action>) -> Pods {
+    let opens = actions.extract_if(.., |action| matches!(action, Action::Open(_)));
+    let pods = opens.filter_map(|action| match action {
+        Action::Open(pods) => Some(pods),
+        _ => None,
+    });
+    pods.flatten().collect()
 }
 
 fn until(at: Timestamp, now: Timestamp) -> Duration {

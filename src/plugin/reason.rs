@@ -152,7 +152,11 @@ impl Case<'_> {
     }
 
     fn succeeded(&self, decision: &Decision) -> Reason {
-        let late = decision.actions.iter().filter(|action| matches!(action, Action::Open(..))).count();
+        let waiting = decision.actions.iter().map(|action| match action {
+            Action::Open(pods) => pods.len(),
+            _ => 0,
+        });
+        let late = waiting.sum();
         if late > 0 {
             return self.controller_away(&format!("open {}", count(late, "gate")));
         }

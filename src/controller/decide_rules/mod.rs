@@ -28,8 +28,8 @@ pub(super) fn elected(snapshot: &Snapshot) -> Option<(String, u32)> {
 pub(super) fn opens(decision: &Decision) -> Vec<&str> {
     let mut opened = Vec::new();
     for action in &decision.actions {
-        if let Action::Open(pod, _) = action {
-            opened.push(pod.name.as_str());
+        if let Action::Open(pods) = action {
+            opened.extend(pods.iter().map(|pod| pod.name.as_str()));
         }
     }
     opened

@@ -72,9 +72,10 @@ fn decided(config: &Config, beliefs: &Controller, group: usize) -> Vec<Todo> {
     let (looks, rest): (Vec<Action>, Vec<Action>) =
         decision.actions.into_iter().partition(|action| matches!(action, Action::Look(_)));
     let (opens, writes): (Vec<Action>, Vec<Action>) =
-        rest.into_iter().partition(|action| matches!(action, Action::Open(..)));
+        rest.into_iter().partition(|action| matches!(action, Action::Open(_)));
     for action in writes.into_iter().chain(opens).chain(looks) {
         match action {
+            Action::Open(pods) => todo.extend(pods.iter().map(|pod| Todo::Open { slot: slot_of(&pod.name) })),
             Action::Look(Question::Pods) => todo.push(Todo::AskPods { asked: Asked::Pods(incarnation) }),
             Action::Look(Question::Elders) => todo.push(Todo::AskElders { asked: Asked::Elders(at) }),
             Action::Look(question) => {
@@ -118,9 +119,8 @@ pub fn compact(action: Action) -> Todo {
             keep: settlement.hold == Hold::Keep,
             open: settlement.open.is_some(),
         },
-        Action::Open(at, _) => Todo::Open { slot: slot_of(&at.name) },
-        // There is no record here that can't be read, and questions have numbers of their own.
-        Action::Complain(_) | Action::Look(_) => Todo::AskPods { asked: Asked::Pods(0) },
+        // There is no record here that can't be read, and passes and questions have names and numbers of their own.
+        Action::Open(_) | Action::Complain(_) | Action::Look(_) => Todo::AskPods { asked: Asked::Pods(0) },
     }
 }
 
