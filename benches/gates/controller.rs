@@ -29,8 +29,7 @@ impl Controller {
             .args(["controller", "--identity", identity, "--lease-namespace", "default"])
             .args(["--health-listen", &health.to_string()])
             .env("KUBECONFIG", cluster.kubeconfig())
-            // As deploy/controller.yaml has it.
-            .env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1")
+            .env("GLIBC_TUNABLES", tunables().ok_or("deploy/controller.yaml says nothing of memory")?)
             .stdout(log.try_clone()?)
             .stderr(log)
             .stdin(Stdio::null())
@@ -93,6 +92,12 @@ impl Controller {
         stream.read_to_string(&mut answer).await?;
         Ok(answer)
     }
+}
+
+/// What the installation tells the allocator.
+fn tunables() -> Option<&'static str> {
+    let (_, after) = include_str!("../../deploy/controller.yaml").split_once("name: GLIBC_TUNABLES\n")?;
+    after.lines().next()?.trim().strip_prefix("value: ")
 }
 
 impl Drop for Controller {
