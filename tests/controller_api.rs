@@ -91,3 +91,40 @@ async fn a_record_of_nonsense_stalls_its_group_and_no_other() {
     controller.end();
     world.cluster.down().expect("nothing is left behind");
 }
+
+/// The group has more pods than are read at once, and the runner's name is the last.
+#[tokio::test]
+async fn a_lost_record_is_rebuilt_from_all_pods_of_a_large_group() {
+    const PODS: usize = 120;
+    let world = World::boot("t-lost").await;
+    let controller = Controller::start(&world.cluster, "a");
+    world.deploy("orders", 120).await;
+    let all = async || Some(world.pods("orders").await).filter(|pods| pods.len() == PODS);
+    let mut pods = eventually("the pods", all).await;
+    pods.sort_by_key(|pod| text(&pod["metadata"]["name"]));
+    let last = pods.last().expect("pods");
+    world.say(last, json!({ "running": { "startedAt": "2026-11-21T10:00:00Z" } })).await;
+    let (runner, attempt) = world.elected("orders").await;
+    assert_eq!(runner["metadata"]["name"], last["metadata"]["name"]);
+    controller.end();
+
+    let path = format!("{GATES}/orders.deployment");
+    let free = json!({ "metadata": { "finalizers": null } });
+    world.administrator.patch(&path, MERGE, &free).await.expect("nothing holds the record");
+    world.administrator.delete(&path, &json!({})).await.expect("the record is gone");
+    let records = world.administrator.get(GATES).await.expect("no records");
+    world.agents_run("orders", PODS).await;
+    let controller = Controller::start(&world.cluster, "b");
+    eventually("the record", async || {
+        world.administrator.get(&path).await.ok().filter(|record| !record["status"].is_null())
+    })
+    .await;
+    let versions = world.administrator.history(GATES, &text(&records["metadata"]["resourceVersion"])).await;
+    let first = versions.iter().find(|version| !version["status"].is_null()).expect("a status");
+    assert_eq!(first["status"]["active"]["podName"], runner["metadata"]["name"], "{first}");
+
+    world.verdict(&runner, attempt, "succeeded").await;
+    world.all_open("orders", PODS).await;
+    controller.end();
+    world.cluster.down().expect("nothing is left behind");
+}

@@ -20,6 +20,9 @@ use super::watch::Cache;
 /// The namespace of the Leases by which kubelets say that they live. Source: Kubernetes, "Leases", node heartbeats.
 const NODE_LEASES: &str = "kube-node-lease";
 
+/// Pods that are read at once. Ten thousand in one answer are 40 MB of text.
+const PAGE: u32 = 100;
+
 /// The reader.
 #[derive(Clone)]
 pub struct Reader {
@@ -80,10 +83,20 @@ impl Reader {
         Ok(live)
     }
 
+    /// All pods of the group, as they were at one moment: the API server keeps the version of the first page for the
+    /// others, or refuses them. Source: Kubernetes API concepts, "Retrieving large results sets in chunks".
     async fn pods(&self, key: &GroupKey) -> Result<Vec<Pod>, kube::Error> {
         let pods: Api<PodObject> = Api::namespaced(self.client.clone(), &key.namespace);
-        let listed = pods.list(&ListParams::default().labels(&format!("{}={}", label::GATE, key.name))).await?;
-        Ok(listed.items.iter().filter_map(PodObject::facts).map(|(_, pod)| pod).collect())
+        let mut page = ListParams::default().labels(&format!("{}={}", label::GATE, key.name)).limit(PAGE);
+        let mut found = Vec::new();
+        loop {
+            let listed = pods.list(&page).await?;
+            found.extend(listed.items.iter().filter_map(PodObject::facts).map(|(_, pod)| pod));
+            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(found),
+            }
+        }
     }
 
     /// The namespace's other records. One that can't be read is one of which nobody knows who runs.

@@ -64,6 +64,15 @@ impl Somebody {
         self.send("GET", path, "application/json", Vec::new()).await
     }
 
+    /// All versions of the objects at a path, since this one, in the order in which they were written.
+    pub async fn history(&self, path: &str, since: &str) -> Vec<Value> {
+        let watch = format!("{path}?watch=true&resourceVersion={since}&timeoutSeconds=1");
+        let request = axum::http::Request::get(watch).body(Vec::new()).expect("a request");
+        let events = self.client.request_text(request).await.expect("what was written");
+        let event = |line: &str| serde_json::from_str::<Value>(line).expect("an event of a watch");
+        events.lines().map(|line| event(line)["object"].take()).collect()
+    }
+
     pub async fn create(&self, path: &str, object: &Value) -> Answer {
         self.send("POST", path, "application/json", object.to_string().into_bytes()).await
     }
