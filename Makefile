@@ -11,7 +11,7 @@ STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR
   --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop witness image dist crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook bench-instructions cluster-up cluster-down page-picture fmt lint clean
+.PHONY: agent program binaries shop witness image dist crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook bench-policies bench-instructions cluster-up cluster-down page-picture fmt lint clean
 
 binaries: program agent
 
@@ -119,6 +119,10 @@ bench-webhook: program
 	$(STATIC) cargo build --release --target $(TARGET) -p bench-webhook
 	target/$(TARGET)/release/bench-webhook compare --program target/$(TARGET)/release/migration-gate
 	target/$(TARGET)/release/bench-webhook api --program target/$(TARGET)/release/migration-gate
+
+# What the policies add to a kubelet's update of a pod's status.
+bench-policies:
+	cargo test --test policies_api cost -- --ignored --nocapture
 
 # Needs valgrind. Counts what a request costs where the machine is too busy for the times above.
 bench-instructions: program

@@ -6,13 +6,14 @@ mod support;
 
 use serde_json::{Value, json};
 use support::client::{APPLY, MERGE, STRATEGIC, Somebody, namespace};
+use support::deployments::{gated, image};
 use support::eventually;
 use support::files::{Authority, Secret, bundle};
 use support::injector::{Injector, SIDECAR, VARIABLE, VOLUME};
 use support::webhook::{Webhook, register};
 use testcluster::{Cluster, Options, Profile};
 
-use migration_gate::contract::{CONDITION, annotation, label, pod};
+use migration_gate::contract::{CONDITION, label, pod};
 
 /// Where the injector stands, and whether it is called again when somebody after it changed the object. Ours is
 /// registered as `migration-gate`, and the API server goes by the alphabet.
@@ -64,7 +65,7 @@ impl Shop<'_> {
 
     async fn called_by_the_api_server(&self) {
         eventually("the API server to call both webhooks", async || {
-            let probe = self.administrator.create(&self.path("?dryRun=All"), &gated("probe", "1.0")).await.ok()?;
+            let probe = self.administrator.create(&self.path("?dryRun=All"), &gated("probe")).await.ok()?;
             let names = names(&template(&probe)["spec"]["initContainers"]);
             (names.contains(&SIDECAR.to_owned()) && names.contains(&pod::MIGRATE_CONTAINER.to_owned())).then_some(())
         })
@@ -73,7 +74,7 @@ impl Shop<'_> {
 
     /// Returns the fingerprint.
     async fn creation_gives_the_migration_what_its_target_got(&self) -> String {
-        let created = self.administrator.must_create(&self.path(""), &gated("orders", "1.0")).await;
+        let created = self.administrator.must_create(&self.path(""), &gated("orders")).await;
         check(self.space, &created, "1.0");
         // The order is what this test is about, so it is looked at and not believed.
         let shown = self.injector.shown("orders");
@@ -93,7 +94,7 @@ impl Shop<'_> {
             unchanged("patched", &self.administrator.patch(&path, MERGE, &patch).await.expect("a patch"));
         }
         // The manifest as its user keeps it, without what the two have added.
-        let manifest = gated("orders", "1.0");
+        let manifest = gated("orders");
         for round in ["replaced", "replaced again"] {
             unchanged(round, &self.administrator.replace(&path, &manifest).await.expect("a replacement"));
         }
@@ -121,7 +122,7 @@ impl Shop<'_> {
         check(self.space, &changed, "2.0");
         let fingerprint = |of: &Value| template(of)["metadata"]["labels"][label::MIGRATION].clone();
         assert_ne!(fingerprint(&changed), fingerprint(&before), "{}", self.space);
-        let back = self.administrator.replace(&path, &gated("orders", "1.0")).await.expect("a replacement");
+        let back = self.administrator.replace(&path, &gated("orders")).await.expect("a replacement");
         check(self.space, &back, "1.0");
         assert_eq!(fingerprint(&back), fingerprint(&before), "{}", self.space);
     }
@@ -135,33 +136,6 @@ impl Shop<'_> {
         // A finished case must not answer the probes of another.
         self.administrator.delete(&path, &json!({})).await.expect("it goes");
     }
-}
-
-fn image(tag: &str) -> String {
-    format!("registry.example/shop:{tag}")
-}
-
-/// A gated Deployment without anything of the injector's.
-fn gated(name: &str, tag: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {
-            "name": name,
-            "labels": {label::GATED: label::GATED_TRUE},
-            "annotations": {annotation::COMMAND: "alembic upgrade head"},
-        },
-        "spec": {
-            "replicas": 0,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [{
-                    "name": "web", "image": image(tag),
-                    "env": [{"name": "DATABASE_URL", "value": "postgres://db/shop"}],
-                }]},
-            },
-        },
-    })
 }
 
 fn template(deployment: &Value) -> &Value {

@@ -16,13 +16,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use support::client::{MERGE, Somebody, namespace};
+use support::deployments::gated;
 use support::eventually;
 use support::files::{Authority, Secret, bundle};
 use support::webhook::{Webhook, register};
 use testcluster::{Cluster, Options, Profile, certmanager};
 use tokio::net::{TcpListener, TcpStream};
 
-use migration_gate::contract::{annotation, label};
+use migration_gate::contract::label;
 
 const SHOP: &str = "/apis/apps/v1/namespaces/shop/deployments";
 const SECRETS: &str = "/api/v1/namespaces/migration-gate-system/secrets";
@@ -79,24 +80,6 @@ impl Load {
         assert!(failures.is_empty(), "{} of {done} failed: {:#?}", failures.len(), &failures[..failures.len().min(5)]);
         done
     }
-}
-
-fn gated(name: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {
-            "name": name,
-            "labels": {label::GATED: label::GATED_TRUE},
-            "annotations": {annotation::COMMAND: "alembic upgrade head"},
-        },
-        "spec": {
-            "replicas": 0, "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [{"name": "web", "image": "registry.example/shop:1.0"}]},
-            },
-        },
-    })
 }
 
 async fn until_it_injects(administrator: &Somebody) {

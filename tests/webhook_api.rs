@@ -4,6 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::client::{APPLY, Answer, MERGE, STRATEGIC, Somebody, namespace};
+use support::deployments::{gated, plain};
 use support::eventually;
 use support::files::{Authority, Secret, bundle};
 use support::webhook::{Webhook, register};
@@ -43,33 +44,6 @@ impl Installed {
         .await;
         installed
     }
-}
-
-/// A Deployment without any wish.
-fn plain(name: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": 0,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [{
-                    "name": "web", "image": "registry.example/shop:1.0",
-                    "env": [{"name": "DATABASE_URL", "value": "postgres://db/shop"}],
-                }]},
-            },
-        },
-    })
-}
-
-/// One that asks for a gate.
-fn gated(name: &str) -> Value {
-    let mut deployment = plain(name);
-    deployment["metadata"]["labels"] = json!({ label::GATED: label::GATED_TRUE });
-    deployment["metadata"]["annotations"] = json!({ annotation::COMMAND: "alembic upgrade head" });
-    deployment
 }
 
 fn is_injected(deployment: &Value) -> bool {

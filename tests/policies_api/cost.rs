@@ -13,7 +13,7 @@ use crate::support::eventually;
 /// What the policies add to a kubelet's update of a pod's status, in one run, in turns: the time that a client waits, and
 /// the API server's processor time, which a busy machine doesn't blur.
 ///
-/// Measures; it can't fail. `cargo test --release --test policies_api -- --ignored --nocapture`
+/// Measures; it can't fail. `make bench-policies`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn what_the_policies_cost() {

@@ -4,6 +4,7 @@
 pub mod browser;
 pub mod client;
 pub mod controller;
+pub mod deployments;
 pub mod files;
 pub mod https;
 pub mod injector;
