@@ -12,6 +12,7 @@ use migration_gate::contract::{Signal, annotation, label, pod};
 use migration_gate::migration::{AttemptOutcome, MigrationGateStatus, Phase};
 
 use crate::arena::{Arena, IMAGE, LIMIT, NAMESPACE, has_condition, system};
+use crate::processes;
 use crate::{Error, Result};
 
 /// How soon the database lets go of the locks of a client that went away without a word.
@@ -211,13 +212,15 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Waits until a run ended well.
+    /// Waits until a run ended well and its container is gone. Only then has its agent written down the end: a command
+    /// that is asked to stop before it exits was interrupted, whatever it says of itself.
     ///
     /// # Errors
     /// When it does not in time.
     pub fn wait_for_end(&self, run: &Run) -> Result<()> {
         self.arena.wait(&format!("attempt {} of {} to end", run.attempt, self.name), LIMIT, || {
-            Ok(if self.has_ended(run) { Ok(()) } else { Err(self.story()) })
+            let is_over = self.has_ended(run) && processes::of_container(&run.uid).is_empty();
+            Ok(if is_over { Ok(()) } else { Err(self.story()) })
         })
     }
 

@@ -43,10 +43,6 @@ fn leader(arena: &Arena) -> Result<String> {
 fn end_and_delete(case: &Case<'_>, run: &Run) -> Result<()> {
     case.finish_from(run.attempt)?;
     case.wait_for_end(run)?;
-    case.arena.wait("the runner's container to be gone", LIMIT, || {
-        let left = processes::of_container(&run.uid);
-        Ok(if left.is_empty() { Ok(()) } else { Err("it runs".to_owned()) })
-    })?;
     case.arena.api.delete(&case.pod_path(&run.pod), None)
 }
 

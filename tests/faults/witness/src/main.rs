@@ -105,14 +105,14 @@ async fn migrate() -> Result<(), Failure> {
         }
         tokio::time::sleep(PAUSE).await;
     }
-    case.write_down(&entry("end"))?;
     let ended = async { client.execute("UPDATE runs SET ended = clock_timestamp() WHERE id = $1", &[&id]).await };
     match tokio::time::timeout(PATIENCE, ended).await {
         Ok(ended) => drop(ended?),
         Err(_) => println!("the database does not answer; the end of attempt {attempt} is in the log only"),
     }
     println!("attempt {attempt} is done");
-    Ok(())
+    // Last of all: whoever reads it may take the run for over.
+    case.write_down(&entry("end"))
 }
 
 async fn serve() -> Result<(), Failure> {
