@@ -228,10 +228,11 @@ impl<'a> Group<'a> {
                 continue;
             }
             let passes = !active_here && pod.is_alive() && self.status.has_succeeded(&pod.fingerprint);
-            let open = (passes && !pod.is_open()).then(|| pod.fingerprint.clone());
+            let opens = passes && !pod.is_open();
             if pod.running_attempt().is_some() || pod.held {
+                let open = opens.then(|| pod.fingerprint.clone());
                 self.decision.actions.push(Action::Settle(pod.at(), pod.released(pod.running_attempt(), open)));
-            } else if open.is_some() {
+            } else if opens {
                 opening.share(shared);
             }
         }
