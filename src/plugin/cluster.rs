@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -14,10 +14,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::problem::{Problem, Request};
+use super::terminal::Progress;
 use crate::supervise::with_causes;
 
 /// How long a connection may take: a person waits for it.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How often an API server that can't be had is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// The resource of Deployments.
 const DEPLOYMENTS: &str = "deployments.apps";
 /// Objects in one page of a list.
@@ -245,5 +248,19 @@ pub(crate) fn if_allowed<T>(answer: Result<T, Problem>) -> Result<Option<T>, Pro
         Ok(value) => Ok(Some(value)),
         Err(Problem::Right(_)) => Ok(None),
         Err(problem) => Err(problem),
+    }
+}
+
+/// The answer, however long the API server can't be had: who follows something wants to see the end of it.
+pub(crate) async fn in_the_end<T>(mut ask: impl AsyncFnMut() -> Result<T, Problem>) -> Result<T, Problem> {
+    let (start, mut progress) = (Instant::now(), Progress::new());
+    loop {
+        match ask().await {
+            Err(Problem::Unreachable(why)) => {
+                progress.say(&format!("the API server does not answer: {why}"), start.elapsed());
+                tokio::time::sleep(AGAIN).await;
+            }
+            answer => return answer,
+        }
     }
 }

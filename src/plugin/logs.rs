@@ -4,14 +4,10 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use futures::{AsyncBufReadExt, StreamExt};
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::LogParams;
 
-use super::cluster::{Cluster, Place};
-use super::pods;
-use super::problem::{Problem, Request};
+use super::cluster::{Cluster, Place, in_the_end};
+use super::lines::{Lines, Part, Wanted};
+use super::problem::Problem;
 use super::subject::{Subject, record_of, short};
 use super::terminal::{Progress, print};
 use crate::controller::standing::for_people;
@@ -19,8 +15,12 @@ use crate::migration::{Active, Attempt, AttemptOutcome, MigrationGate, Migration
 
 /// How often the record is read while somebody follows.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long the log's last lines are waited for once an attempt is recorded: they travel by another way.
-const LAST_LINES: Duration = Duration::from_secs(2);
+/// How long the log's last lines are waited for once an attempt is recorded: they travel by another way, and from a
+/// node that is gone they never come.
+const LAST_LINES: Duration = Duration::from_secs(10);
+/// How long that is nothing to speak of.
+const SOON: Duration = Duration::from_secs(2);
+const WAITING: &str = "the attempt is over; waiting for the end of its log";
 
 /// Show the log of a migration's runner
 #[derive(Clone, Debug, Args)]
@@ -56,7 +56,7 @@ impl LogsArguments {
         let status = record.status.clone().unwrap_or_default();
         if let Some(active) = &status.active {
             say(&format!("attempt {} in pod {}", active.attempt, active.pod_name));
-            return self.stream(cluster, &active.pod_name, Some(active.elected_at), false).await;
+            return Lines::of(cluster, &active.pod_name, self.wanted()).print(Part::SoFar).await;
         }
         let last = status.migrations.iter().flat_map(|migration| &migration.attempts).max_by_key(|last| last.number);
         let Some(last) = last else {
@@ -66,7 +66,7 @@ impl LogsArguments {
             )));
         };
         say(&format!("attempt {} in pod {} {}", last.number, last.pod, how(last)));
-        match self.stream(cluster, &last.pod, Some(last.elected), false).await {
+        match Lines::of(cluster, &last.pod, self.wanted()).print(Part::Whole).await {
             Err(Problem::Unfit(_)) => match &last.log_tail {
                 Some(tail) => {
                     say("the pod is gone; the record kept the last lines");
@@ -121,72 +121,74 @@ impl LogsArguments {
             }
             followed = None;
             tokio::time::sleep(LOOK).await;
-            record = read(cluster, &name).await?;
+            record = read_in_the_end(cluster, &name).await?;
         }
     }
 
-    /// Streams an attempt's log until it is recorded as ended; returns the record then.
+    /// Shows an attempt's log until it is recorded as ended; returns the record then.
     async fn follow_attempt(&self, cluster: &Cluster, name: &str, active: &Active) -> Result<MigrationGate, Problem> {
-        let mut streamed = pin!(self.stream(cluster, &active.pod_name, Some(active.elected_at), true));
+        let lines = Lines::of(cluster, &active.pod_name, self.wanted());
+        let mut reading = pin!(lines.print(Part::Follow));
         let mut open = true;
+        let mut said = String::new();
         let mut ended: Option<(Instant, MigrationGate)> = None;
         loop {
             tokio::select! {
-                done = &mut streamed, if open => {
+                done = &mut reading, if open => {
                     open = false;
                     match done {
                         // A pod that went away takes its log along; the record goes on.
                         Err(Problem::Unfit(why) | Problem::Unreachable(why) | Problem::Refused(why)) => {
-                            say(&format!("its log can't be read: {why}"));
+                            if said != why {
+                                say(&format!("its log can't be read: {why}"));
+                            }
+                            said = why;
                         }
                         done => done?,
                     }
                 }
                 () = tokio::time::sleep(LOOK) => {}
             }
-            match &ended {
-                Some((since, record)) if !open || since.elapsed() >= LAST_LINES => return Ok(record.clone()),
-                Some(_) => {}
-                None => {
-                    let record = read(cluster, name).await?;
-                    let now = record.status.as_ref().and_then(|status| status.active.as_ref());
-                    if now.is_none_or(|now| now.attempt != active.attempt) {
-                        ended = Some((Instant::now(), record));
+            if let Some((since, record)) = &ended {
+                if open && since.elapsed() < LAST_LINES {
+                    if since.elapsed() >= SOON && said != WAITING {
+                        say(WAITING);
+                        WAITING.clone_into(&mut said);
                     }
+                    continue;
                 }
+                if open {
+                    say(&format!("the end of its log did not come within {} s", LAST_LINES.as_secs()));
+                }
+                return Ok(record.clone());
             }
+            let record = read_in_the_end(cluster, name).await?;
+            let status = record.status.as_ref();
+            let over = status.and_then(|status| status.active.as_ref()).is_none_or(|now| now.attempt != active.attempt);
+            if !over {
+                if !open {
+                    // The connection broke, or the container was started again.
+                    reading.set(lines.print(Part::Follow));
+                    open = true;
+                }
+                continue;
+            }
+            let outcome = status.and_then(|status| attempt(status, active)).map(|attempt| attempt.outcome);
+            if outcome == Some(AttemptOutcome::NotStarted) {
+                // It wrote nothing, and its container may wait on for another attempt.
+                return Ok(record);
+            }
+            if !open {
+                // The reading may have broken off before the last line; what was shown is not shown again.
+                reading.set(lines.print(Part::Whole));
+                open = true;
+            }
+            ended = Some((Instant::now(), record));
         }
     }
 
-    async fn stream(
-        &self,
-        cluster: &Cluster,
-        pod: &str,
-        since: Option<Timestamp>,
-        follow: bool,
-    ) -> Result<(), Problem> {
-        let namespace = &cluster.namespace;
-        let found: Option<Pod> = cluster.get(namespace, pod).await?;
-        let found = found.ok_or_else(|| Problem::Unfit(format!("pod {pod} is gone")))?;
-        let container = pods::agent_container(&found);
-        let params = LogParams {
-            container,
-            follow,
-            since_time: since,
-            tail_lines: self.tail,
-            timestamps: self.timestamps,
-            ..LogParams::default()
-        };
-        let request = Request { verb: "get", resource: "pods/log", namespace: Some(namespace) };
-        let stream = cluster.api::<Pod>(namespace).log_stream(pod, &params).await;
-        let mut lines = pin!(stream.map_err(|error| Problem::of(request, &error))?.lines());
-        while let Some(line) = lines.next().await {
-            match line {
-                Ok(line) => print(&format!("{line}\n"))?,
-                Err(error) => return Err(Problem::Unreachable(error.to_string())),
-            }
-        }
-        Ok(())
+    fn wanted(&self) -> Wanted {
+        Wanted { tail: self.tail, timestamps: self.timestamps }
     }
 }
 
@@ -195,9 +197,10 @@ fn say(text: &str) {
     eprintln!("migration-gate: {text}");
 }
 
-async fn read(cluster: &Cluster, name: &str) -> Result<MigrationGate, Problem> {
-    let record = cluster.get::<MigrationGate>(&cluster.namespace, name).await?;
-    record.ok_or_else(|| Problem::Unfit(format!("the record {name} is gone")))
+/// The record, however long the API server can't be had.
+async fn read_in_the_end(cluster: &Cluster, name: &str) -> Result<MigrationGate, Problem> {
+    let read = in_the_end(async || cluster.get::<MigrationGate>(&cluster.namespace, name).await);
+    read.await?.ok_or_else(|| Problem::Unfit(format!("the record {name} is gone")))
 }
 
 /// What one who follows does next.

@@ -9,13 +9,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use serde::Serialize;
 
-use super::cluster::{Cluster, Place, if_allowed};
+use super::cluster::{Cluster, Place, if_allowed, in_the_end};
 use super::format::Output;
 use super::pods;
 use super::problem::Problem;
 use super::subject::{short, workload_names};
 use super::table::{Cell, Table};
-use super::terminal::{Progress, Screen, Tone, harmless, print, spinner};
+use super::terminal::{Screen, Tone, harmless, print, spinner};
 use crate::contract::label;
 use crate::controller::shown::{about, shown, since};
 use crate::controller::standing::{for_people, phase_word};
@@ -93,7 +93,7 @@ impl StatusArguments {
         }
         let (mut drawn, mut tick) = (0, 0);
         loop {
-            let rows = look.rows_in_the_end().await?;
+            let rows = in_the_end(async || look.rows().await).await?;
             let looked = Instant::now();
             while looked.elapsed() < LOOK {
                 let text = match rows.is_empty() {
@@ -116,7 +116,7 @@ impl StatusArguments {
         let mut first = true;
         loop {
             let mut changed = Vec::new();
-            for row in look.rows_in_the_end().await? {
+            for row in in_the_end(async || look.rows().await).await? {
                 let key = (row.namespace.clone(), row.record.clone());
                 if shown.get(&key) != Some(&row) {
                     shown.insert(key, row.clone());
@@ -152,20 +152,6 @@ impl Look {
         match &self.namespace {
             Some(namespace) => format!("no migrations in namespace {namespace} (-A looks everywhere)"),
             None => "no migrations in this cluster".to_owned(),
-        }
-    }
-
-    /// The rows, however long the API server can't be had: who watches wants to see the end of that, too.
-    async fn rows_in_the_end(&mut self) -> Result<Vec<Row>, Problem> {
-        let (start, mut progress) = (Instant::now(), Progress::new());
-        loop {
-            match self.rows().await {
-                Err(Problem::Unreachable(why)) => {
-                    progress.say(&format!("the API server does not answer: {why}"), start.elapsed());
-                    tokio::time::sleep(LOOK).await;
-                }
-                rows => return rows,
-            }
         }
     }
 
