@@ -3,13 +3,13 @@
 use std::fmt;
 
 use bumpalo::Bump;
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::json::{Field, Json, Number};
 
-/// The values that one text may hold, which is more than fit into an object that etcd accepts (1.5 MiB). Without a
-/// limit, a template of nothing but zeros would take twenty times its own size.
+/// The values that one text may hold, lists and objects among them. Within what etcd accepts (1.5 MiB) only a list of
+/// numbers could have more. Without a limit, a template of nothing but zeros would take twenty times its own size.
 const VALUES: usize = 1 << 19;
 
 /// Memory for trees. It all goes at once, with the review.
@@ -138,10 +138,8 @@ struct Reader<'o, 'a> {
 
 impl<'a> Reader<'_, 'a> {
     /// For the next value inside.
-    fn inner<E: de::Error>(&mut self) -> Result<Reader<'_, 'a>, E> {
-        self.open.left =
-            self.open.left.checked_sub(1).ok_or_else(|| E::custom(format!("more than {VALUES} values")))?;
-        Ok(Reader { arena: self.arena, open: &mut *self.open })
+    fn inner(&mut self) -> Reader<'_, 'a> {
+        Reader { arena: self.arena, open: &mut *self.open }
     }
 }
 
@@ -149,6 +147,8 @@ impl<'de: 'a, 'a> DeserializeSeed<'de> for Reader<'_, 'a> {
     type Value = Json<'a>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'a>, D::Error> {
+        let left = self.open.left.checked_sub(1);
+        self.open.left = left.ok_or_else(|| D::Error::custom(format!("more than {VALUES} values")))?;
         deserializer.deserialize_any(self)
     }
 }
@@ -190,7 +190,7 @@ impl<'de: 'a, 'a> Visitor<'de> for Reader<'_, 'a> {
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Json<'a>, A::Error> {
         let start = self.open.items.len();
-        while let Some(item) = list.next_element_seed(self.inner()?)? {
+        while let Some(item) = list.next_element_seed(self.inner())? {
             self.open.items.push(item);
         }
         let list = self.arena.0.alloc_slice_copy(&self.open.items[start..]);
@@ -201,7 +201,7 @@ impl<'de: 'a, 'a> Visitor<'de> for Reader<'_, 'a> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut object: A) -> Result<Json<'a>, A::Error> {
         let start = self.open.fields.len();
         while let Some(key) = object.next_key_seed(Key(self.arena))? {
-            let value = object.next_value_seed(self.inner()?)?;
+            let value = object.next_value_seed(self.inner())?;
             self.open.fields.push((key, value));
         }
         let object = self.arena.object_of(&self.open.fields[start..]);

@@ -240,6 +240,8 @@ fn set(
     now: Timestamp,
 ) {
     let before = status.conditions.iter().find(|condition| condition.type_ == type_);
+    // Whole seconds, as the times of Kubernetes' own conditions are.
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let since =
         before.filter(|condition| condition.status == holds).map_or(now, |condition| condition.last_transition_time);
     let condition = Condition {
