@@ -147,8 +147,15 @@ pub mod pod {
     pub const COMMAND_SEPARATOR: &str = "--";
     /// The volume with our image, where an installation delivers the agent without the install container.
     pub const AGENT_VOLUME: &str = "migration-gate-agent";
-    /// Where [`AGENT_VOLUME`] is mounted; the agent's binary is [`IMAGE_AGENT_PATH`] below it.
+    /// Where [`AGENT_VOLUME`] is mounted; [`VOLUME_AGENT_PATH`] is [`IMAGE_AGENT_PATH`] below it.
     pub const AGENT_VOLUME_PATH: &str = "/migration-gate-image";
+    /// The agent's binary inside a pod that mounts our image.
+    pub const VOLUME_AGENT_PATH: &str = "/migration-gate-image/migration-gate-agent";
+
+    /// Whether a container with this command runs the agent that waits, whichever way that was delivered.
+    pub fn runs_agent<T: AsRef<str>>(command: &[T]) -> bool {
+        command.first().is_some_and(|path| [AGENT_PATH, VOLUME_AGENT_PATH].contains(&path.as_ref()))
+    }
 }
 
 /// What the controller tells one pod's agent about attempts, in the annotation [`annotation::SIGNAL`].

@@ -76,8 +76,8 @@ fn hollow<'a>(stripped: &Template<'a>, plan: &Plan<'a>, arena: Arena<'a>) -> Jso
 /// The migration's container with the agent in front of the user's command.
 fn with_agent<'a>(plan: &Plan<'a>, settings: &Settings, installation: &Installation, arena: Arena<'a>) -> Json<'a> {
     let agent = match installation.delivery {
-        AgentDelivery::InstallContainer => arena.text(pod::AGENT_PATH),
-        AgentDelivery::ImageVolume => arena.text(&format!("{}{}", pod::AGENT_VOLUME_PATH, pod::IMAGE_AGENT_PATH)),
+        AgentDelivery::InstallContainer => Json::Text(pod::AGENT_PATH),
+        AgentDelivery::ImageVolume => Json::Text(pod::VOLUME_AGENT_PATH),
     };
     let mut ours = vec![
         mount(arena, pod::VOLUME, pod::VOLUME_PATH, false),

@@ -232,7 +232,7 @@ impl PodObject {
 
 /// The init container that the agent runs in: ours, or a wrapped one.
 fn agent_container(spec: &PodSpec) -> Option<&Container> {
-    spec.init_containers.iter().find(|container| container.command.first().is_some_and(|path| path == pod::AGENT_PATH))
+    spec.init_containers.iter().find(|container| pod::runs_agent(&container.command))
 }
 
 impl Terminated {
@@ -348,4 +348,44 @@ fn group_key(metadata: &ObjectMeta, gate: &str) -> Option<GroupKey> {
 
 fn holds(conditions: &[PodCondition], type_: &str) -> bool {
     conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::admission::{AgentDelivery, Installation, render};
+
+    #[test]
+    fn the_agent_is_found_whichever_way_the_webhook_delivers_it() {
+        for delivery in [AgentDelivery::InstallContainer, AgentDelivery::ImageVolume] {
+            let mut deployment = json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {
+                    "name": "orders", "namespace": "shop", "uid": "d", "generation": 1,
+                    "labels": { label::GATED: label::GATED_TRUE }, "annotations": { annotation::COMMAND: "migrate up" },
+                },
+                "spec": { "template": {
+                    "metadata": { "labels": { "app": "orders" } },
+                    "spec": { "containers": [{ "name": "web", "image": "orders:2" }] },
+                } },
+            });
+            let installation = Installation { agent_image: "gate:1".to_owned(), delivery, version: "0.1.0" };
+            render(&mut deployment, WorkloadKind::Deployment, &installation);
+            let template = &deployment["spec"]["template"];
+            let mut pod = json!({ "metadata": template["metadata"], "spec": template["spec"], "status": {
+                "phase": "Pending",
+                "initContainerStatuses": [{ "name": pod::MIGRATE_CONTAINER, "state": { "running": {} } }],
+            } });
+            for (key, value) in [("name", "a"), ("namespace", "shop"), ("uid", "u"), ("resourceVersion", "1")] {
+                pod["metadata"][key] = value.into();
+            }
+            pod["metadata"]["creationTimestamp"] = "2026-11-22T00:00:00Z".into();
+            let (_, pod) = serde_json::from_value::<PodObject>(pod).expect("a pod").facts().expect("a gated one");
+            assert_eq!(pod.agent, AgentState::Running, "{delivery:?}");
+            let template: PodTemplate = serde_json::from_value(template.clone()).expect("a template");
+            assert_eq!(agent_container(&template.spec).map(|agent| agent.image.as_str()), Some("orders:2"));
+        }
+    }
 }

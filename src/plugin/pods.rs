@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 
-use crate::contract::pod::AGENT_PATH;
+use crate::contract::pod::runs_agent;
 use crate::controller::objects::{GroupKey, PodObject};
 use crate::controller::snapshot;
 
@@ -28,8 +28,10 @@ pub(crate) fn waiting(pods: &[Pod]) -> HashMap<(String, String), u32> {
 /// The name of the init container that the agent runs in.
 pub(crate) fn agent_container(pod: &Pod) -> Option<String> {
     let containers = pod.spec.as_ref()?.init_containers.as_ref()?;
-    let runs_agent = |command: &Vec<String>| command.first().is_some_and(|path| path == AGENT_PATH);
-    containers.iter().find(|each| each.command.as_ref().is_some_and(runs_agent)).map(|each| each.name.clone())
+    containers
+        .iter()
+        .find(|each| each.command.as_ref().is_some_and(|command| runs_agent(command)))
+        .map(|each| each.name.clone())
 }
 
 /// Whether the agent's container runs again, or is about to: what an attempt wrote is in the one before it then.
