@@ -167,7 +167,9 @@ impl LogsArguments {
             let over = status.and_then(|status| status.active.as_ref()).is_none_or(|now| now.attempt != active.attempt);
             if !over {
                 if !open {
-                    // The connection broke, or the container was started again.
+                    // The connection broke, or the container was started again. What can't be had now is not asked for at
+                    // once again.
+                    tokio::time::sleep(LOOK).await;
                     reading.set(lines.print(Part::Follow));
                     open = true;
                 }
