@@ -2,8 +2,8 @@
 //!
 //! A real API server and the real controller; pods that nobody runs, whose kubelet's words are said here. For each N, in
 //! one run: a bare client sends N passes to N other pods with the concurrency that suited the API server best; one of
-//! the waiting pods reports success, and the controller opens all; the bare client goes once more. What is over in less
-//! than a second is done several times, each with a controller of its own; the table has the medians. Then the controller
+//! the waiting pods reports success, and the controller opens all; the bare client goes once more. What is over in
+//! seconds is done several times, each with a controller of its own; the table has the medians. Then the controller
 //! starts afresh with all of them there.
 //!
 //! `make bench-gates`; `PODS=100,1000` chooses other numbers.

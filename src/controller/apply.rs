@@ -27,6 +27,7 @@ use super::objects::{GroupKey, MANAGED_BY, MANAGER, PodObject, record_facts};
 use super::pods::Pods;
 use super::queue::Turn;
 use super::snapshot::{Guards, Owner, Pod, Record, Unreadable, Workload};
+use super::standing::whole_seconds;
 use super::watch::Cache;
 
 /// Passes that are under way at once for one group. The API server's own limit on one client's requests comes first.
@@ -338,7 +339,7 @@ fn open_gate() -> Value {
         "status": "True",
         "reason": "MigrationSucceeded",
         "message": "the pod's migration succeeded or was marked so",
-        "lastTransitionTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "lastTransitionTime": whole_seconds(Timestamp::now()).to_string(),
     }] })
 }
 

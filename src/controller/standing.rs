@@ -240,10 +240,8 @@ fn set(
     now: Timestamp,
 ) {
     let before = status.conditions.iter().find(|condition| condition.type_ == type_);
-    // Whole seconds, as the times of Kubernetes' own conditions are.
-    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    let since =
-        before.filter(|condition| condition.status == holds).map_or(now, |condition| condition.last_transition_time);
+    let same = before.filter(|condition| condition.status == holds);
+    let since = same.map_or(whole_seconds(now), |condition| condition.last_transition_time);
     let condition = Condition {
         type_,
         status: holds,
@@ -255,6 +253,11 @@ fn set(
     status.conditions.retain(|condition| condition.type_ != type_);
     status.conditions.push(condition);
     status.conditions.sort_by_key(|condition| condition.type_);
+}
+
+/// The second that a time is in: the times of Kubernetes' own conditions are whole seconds.
+pub fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// A duration as people write it: `850ms`, `12s`, `3m5s`, `2h0m`.

@@ -12,6 +12,7 @@ use super::cluster::Cluster;
 use super::pods;
 use super::problem::{Problem, Request};
 use super::terminal::print;
+use crate::controller::standing::whole_seconds;
 
 /// What is read of an attempt's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,11 +92,6 @@ impl<'a> Lines<'a> {
 fn timed(line: &str) -> (Option<Timestamp>, &str) {
     let Some((time, text)) = line.split_once(' ') else { return (None, line) };
     time.parse().map_or((None, line), |time| (Some(time), text))
-}
-
-/// The second that a time is in.
-fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 #[cfg(test)]

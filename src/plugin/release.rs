@@ -14,6 +14,7 @@ use super::problem::{MissingRight, Problem, Request};
 use super::subject::{Subject, short};
 use super::terminal::{Consent, print};
 use crate::contract::{CONDITION, DOMAIN, Opened, annotation};
+use crate::controller::standing::whole_seconds;
 
 /// The virtual resource and verb that the policies ask for. Source: webhook-config/policies.yaml.
 const GATES: &str = "gates";
@@ -85,7 +86,7 @@ impl ReleaseArguments {
                 "status": "True",
                 "reason": "ReleasedByHand",
                 "message": "an operator opened the gate; the pod's migration did not succeed",
-                "lastTransitionTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                "lastTransitionTime": whole_seconds(Timestamp::now()).to_string(),
             }] },
         }));
         cluster.patch::<Pod, _>(namespace, &self.pod, Part::Status, &patch).await?;
