@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use tokio::time::timeout;
 
 use super::cluster::{Cluster, Place, in_the_end};
 use super::lines::{Lines, Part, Wanted};
@@ -20,7 +21,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const LAST_LINES: Duration = Duration::from_secs(10);
 /// How long that is nothing to speak of.
 const SOON: Duration = Duration::from_secs(2);
-const WAITING: &str = "the attempt is over; waiting for the end of its log";
 
 /// Show the log of a migration's runner
 #[derive(Clone, Debug, Args)]
@@ -56,7 +56,7 @@ impl LogsArguments {
         let status = record.status.clone().unwrap_or_default();
         if let Some(active) = &status.active {
             say(&format!("attempt {} in pod {}", active.attempt, active.pod_name));
-            return Lines::of(cluster, &active.pod_name, self.wanted()).print(Part::SoFar).await;
+            return Lines::of(cluster, &active.pod_name, active.attempt, self.wanted()).print(Part::SoFar).await;
         }
         let last = status.migrations.iter().flat_map(|migration| &migration.attempts).max_by_key(|last| last.number);
         let Some(last) = last else {
@@ -66,7 +66,7 @@ impl LogsArguments {
             )));
         };
         say(&format!("attempt {} in pod {} {}", last.number, last.pod, how(last)));
-        match Lines::of(cluster, &last.pod, self.wanted()).print(Part::Whole).await {
+        match Lines::of(cluster, &last.pod, last.number, self.wanted()).print(Part::Whole).await {
             Err(Problem::Unfit(_)) => match &last.log_tail {
                 Some(tail) => {
                     say("the pod is gone; the record kept the last lines");
@@ -125,68 +125,47 @@ impl LogsArguments {
         }
     }
 
-    /// Shows an attempt's log until it is recorded as ended; returns the record then.
+    /// Shows an attempt's log until it is recorded as ended, and its last lines; returns the record.
     async fn follow_attempt(&self, cluster: &Cluster, name: &str, active: &Active) -> Result<MigrationGate, Problem> {
-        let lines = Lines::of(cluster, &active.pod_name, self.wanted());
+        let lines = Lines::of(cluster, &active.pod_name, active.attempt, self.wanted());
         let mut reading = pin!(lines.print(Part::Follow));
         let mut open = true;
         let mut said = String::new();
-        let mut ended: Option<(Instant, MigrationGate)> = None;
-        loop {
+        let record = loop {
             tokio::select! {
                 done = &mut reading, if open => {
                     open = false;
-                    match done {
-                        // A pod that went away takes its log along; the record goes on.
-                        Err(Problem::Unfit(why) | Problem::Unreachable(why) | Problem::Refused(why)) => {
-                            if said != why {
-                                say(&format!("its log can't be read: {why}"));
-                            }
-                            said = why;
-                        }
-                        done => done?,
-                    }
+                    tell_once(done, &mut said)?;
                 }
                 () = tokio::time::sleep(LOOK) => {}
             }
-            if let Some((since, record)) = &ended {
-                if open && since.elapsed() < LAST_LINES {
-                    if since.elapsed() >= SOON && said != WAITING {
-                        say(WAITING);
-                        WAITING.clone_into(&mut said);
-                    }
-                    continue;
-                }
-                if open {
-                    say(&format!("the end of its log did not come within {} s", LAST_LINES.as_secs()));
-                }
-                return Ok(record.clone());
-            }
             let record = read_in_the_end(cluster, name).await?;
-            let status = record.status.as_ref();
-            let over = status.and_then(|status| status.active.as_ref()).is_none_or(|now| now.attempt != active.attempt);
-            if !over {
-                if !open {
-                    // The connection broke, or the container was started again. What can't be had now is not asked for at
-                    // once again.
-                    tokio::time::sleep(LOOK).await;
-                    reading.set(lines.print(Part::Follow));
-                    open = true;
-                }
-                continue;
-            }
-            let outcome = status.and_then(|status| attempt(status, active)).map(|attempt| attempt.outcome);
-            if outcome == Some(AttemptOutcome::NotStarted) {
-                // It wrote nothing, and its container may wait on for another attempt.
-                return Ok(record);
+            let now = record.status.as_ref().and_then(|status| status.active.as_ref());
+            if now.is_none_or(|now| now.attempt != active.attempt) {
+                break record;
             }
             if !open {
-                // The reading may have broken off before the last line; what was shown is not shown again.
-                reading.set(lines.print(Part::Whole));
+                // The connection broke, or the container was started again. What can't be had now is not asked for at
+                // once again.
+                tokio::time::sleep(LOOK).await;
+                reading.set(lines.print(Part::Follow));
                 open = true;
             }
-            ended = Some((Instant::now(), record));
+        };
+        let ended = record.status.as_ref().and_then(|status| attempt(status, active));
+        if ended.is_some_and(|attempt| attempt.outcome == AttemptOutcome::NotStarted) {
+            // It wrote nothing, and its container may wait on for another attempt.
+            return Ok(record);
         }
+        if !open {
+            // The reading may have broken off before the last line; what was shown is not shown again.
+            reading.set(lines.print(Part::Whole));
+        }
+        match within_last_lines(reading).await {
+            Some(done) => tell_once(done, &mut said)?,
+            None => say(&format!("the end of its log did not come within {} s", LAST_LINES.as_secs())),
+        }
+        Ok(record)
     }
 
     fn wanted(&self) -> Wanted {
@@ -197,6 +176,29 @@ impl LogsArguments {
 /// A word of ours, beside the log and not in it.
 fn say(text: &str) {
     eprintln!("migration-gate: {text}");
+}
+
+/// A pod that went away takes its log along, and the record goes on: what can't be read is told, once, and is no error.
+fn tell_once(read: Result<(), Problem>, said: &mut String) -> Result<(), Problem> {
+    match read {
+        Err(Problem::Unfit(why) | Problem::Unreachable(why) | Problem::Refused(why)) => {
+            if *said != why {
+                say(&format!("its log can't be read: {why}"));
+            }
+            *said = why;
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// What the reading of an ended attempt's log ends with; `None` if it does not in time.
+async fn within_last_lines<T>(mut reading: impl Future<Output = T> + Unpin) -> Option<T> {
+    if let Ok(done) = timeout(SOON, &mut reading).await {
+        return Some(done);
+    }
+    say("the attempt is over; waiting for the end of its log");
+    timeout(LAST_LINES - SOON, reading).await.ok()
 }
 
 /// The record, however long the API server can't be had.

@@ -34,15 +34,6 @@ pub(crate) fn agent_container(pod: &Pod) -> Option<String> {
         .map(|each| each.name.clone())
 }
 
-/// Whether the agent's container runs again, or is about to: what an attempt wrote is in the one before it then.
-pub(crate) fn agent_started_again(pod: &Pod) -> bool {
-    let name = agent_container(pod);
-    let statuses = pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten());
-    let agent = statuses.into_iter().find(|status| Some(&status.name) == name.as_ref());
-    let terminated = |state: Option<&ContainerState>| state.is_some_and(|state| state.terminated.is_some());
-    agent.is_some_and(|agent| !terminated(agent.state.as_ref()) && terminated(agent.last_state.as_ref()))
-}
-
 /// What keeps a pod from getting as far as its agent, in the kubelet's or the scheduler's words.
 pub(crate) fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
