@@ -95,6 +95,7 @@ fn a_wrong_value_is_refused_with_its_name() {
         ("contoller.replicas=3", "contoller"),
         ("tls.certManager.enabled=false", "tls.existingSecret"),
         ("controller.page.port=80", "port"),
+        ("webhook.agentDelivery=volume", "agentDelivery"),
         (
             "controller.page.enabled=true,tls.certManager.enabled=false,tls.existingSecret=a,tls.caBundle=-----BEGIN CERTIFICATE-----",
             "controller.page.existingSecret",
@@ -116,6 +117,14 @@ fn what_the_prometheus_operator_and_grafana_load_is_what_the_files_say() {
     let dashboard = of("ConfigMap")["data"]["migration-gate.json"].as_str().expect("a file");
     assert_eq!(dashboard, include_str!("../deploy/monitoring/dashboard.json"));
     assert_eq!(of("PodMonitor")["spec"]["podMetricsEndpoints"][0]["port"], "health");
+}
+
+#[test]
+fn how_the_agent_gets_into_pods_is_an_option_of_the_webhook() {
+    let charted = objects(&rendered(&["--set", "webhook.agentDelivery=image-volume"]).expect("the option"));
+    let webhook = &charted[&("Deployment".to_owned(), NAMESPACE.to_owned(), "migration-gate-webhook".to_owned())];
+    let env = webhook["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("a list");
+    assert!(env.contains(&json!({ "name": "MIGRATION_GATE_AGENT_DELIVERY", "value": "image-volume" })), "{env:?}");
 }
 
 #[test]

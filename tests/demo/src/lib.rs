@@ -3,6 +3,7 @@
 //! [`Site`] is the cluster with migration-gate installed the way a user would; [`Shop`] is the application on it;
 //! [`steps`] are the rollouts, each of which checks what it shows; [`Table`] is what they come to.
 
+mod delivery;
 mod measure;
 mod shop;
 mod site;
@@ -12,6 +13,7 @@ mod table;
 mod user;
 mod wait;
 
+pub use delivery::ByImageVolume;
 pub use measure::{Ledger, Observed};
 pub use shop::{Release, Shop, Visitor};
 pub use site::{Artefacts, Site};

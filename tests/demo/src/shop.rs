@@ -87,8 +87,14 @@ impl<'a> Shop<'a> {
     /// # Errors
     /// When it is refused.
     pub fn apply(&self, release: Release, replicas: u32) -> Result<()> {
-        self.site.cluster.apply(&manifest(&self.namespace, release, replicas).to_string())?;
+        self.site.cluster.apply(&self.manifest(release, replicas).to_string())?;
         Ok(())
+    }
+
+    /// What [`Shop::apply`] applies.
+    #[must_use]
+    pub fn manifest(&self, release: Release, replicas: u32) -> Value {
+        manifest(&self.namespace, release, replicas)
     }
 
     /// What was run against the database so far.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use testcluster::image::Image;
 use testcluster::progress::{Seen, step};
 
+use crate::delivery::ByImageVolume;
 use crate::measure::time;
 use crate::{Error, Result, Site};
 
@@ -121,6 +122,7 @@ fn starts(site: &Site) -> Result<Vec<String>> {
     site.cluster.kubectl(&["delete", "deployment", "gated", "-n", NAMESPACE])?;
     let mut medians = Vec::new();
     let mut rows = Vec::new();
+    let mut mounted = None;
     let injected = Some(("revision", "1"));
     for (name, annotations, what) in [
         ("plain", None, "plain pod"),
@@ -128,7 +130,7 @@ fn starts(site: &Site) -> Result<Vec<String>> {
         ("mounted", injected, "injected pod, the agent from an image volume"),
     ] {
         if name == "mounted" {
-            deliver_by_image_volume(site)?;
+            mounted = Some(ByImageVolume::on(site, manifest("probe", 1, &[("revision", "1")]))?);
         }
         let mut deployment = manifest(name, 1, annotations.as_slice());
         if annotations.is_none() {
@@ -148,6 +150,7 @@ fn starts(site: &Site) -> Result<Vec<String>> {
         medians.push(times[times.len() / 2]);
         site.cluster.kubectl(&["delete", "deployment", name, "-n", NAMESPACE])?;
     }
+    mounted.map_or(Ok(()), ByImageVolume::off)?;
     for (median, how) in medians[1..].iter().zip(["an init container", "an image volume"]) {
         rows.push(format!(
             "| injection with {how} adds (difference of the medians) | {:.3} s | |",
@@ -155,26 +158,6 @@ fn starts(site: &Site) -> Result<Vec<String>> {
         ));
     }
     Ok(rows)
-}
-
-/// Sets the installation's option, and waits until what is created has no install container any more: a webhook that ends
-/// still serves for some seconds.
-fn deliver_by_image_volume(site: &Site) -> Result<()> {
-    let webhook = "deployment/migration-gate-webhook";
-    let option = "MIGRATION_GATE_AGENT_DELIVERY=image-volume";
-    site.cluster.kubectl(&["set", "env", webhook, "-n", "migration-gate-system", option])?;
-    let probe = site.artefacts.shop.with_file_name("probe.json");
-    fs::write(&probe, manifest("probe", 1, &[("revision", "1")]).to_string())
-        .map_err(|error| crate::site::system(&probe, error))?;
-    site.cluster.wait_for("the webhooks with the option", LIMIT, || {
-        let file = probe.to_string_lossy();
-        let created = site.cluster.kubectl(&["create", "--dry-run=server", "-o", "json", "-f", &file])?;
-        Ok(match created.contains("migration-gate-install") {
-            true => Seen::NotYet("it is still injected with an install container".to_owned()),
-            false => Seen::Done(()),
-        })
-    })?;
-    Ok(())
 }
 
 /// What agents that wait take.

@@ -2,6 +2,7 @@
 
 mod helm;
 mod hold;
+mod image_volume;
 mod logs;
 mod rollouts;
 mod upgrade;
