@@ -16,6 +16,7 @@ use super::audit::{Mode, audited};
 use super::canonical;
 use super::decide::{Admission, Case, Decided, decide};
 use super::denial::Denial;
+use super::reader;
 use super::warnings::Warning;
 use super::workload::Workload;
 use crate::group::WorkloadKind;
@@ -136,9 +137,9 @@ pub enum ReviewError {
 /// is an answer.
 pub fn review(body: &[u8], installation: &Installation, mode: Mode) -> Result<Answer, ReviewError> {
     let text = std::str::from_utf8(body).map_err(serde_json::Error::custom)?;
-    // One pass reads the objects too. Where one of them can't be read, the review is read around them: the denial must
-    // carry its UID.
-    match serde_json::from_str::<Review<'_, Workload<'_>>>(text) {
+    // One pass reads what matters of the objects too. Where something can't be read, the review is read around them: the
+    // denial must carry its UID.
+    match reader::read::<Review<'_, Workload<'_>>>(text) {
         Ok(review) => answer(review, installation, mode, Ok),
         Err(_) => answer(serde_json::from_str::<Review<'_, &RawValue>>(text)?, installation, mode, |object| {
             Workload::read(object.get())

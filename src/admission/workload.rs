@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::arena::Arena;
+use super::reader::Text;
 use super::template::{NotATemplate, Template};
 use crate::contract::label;
 use crate::settings::{is_ours, reaches_template};
@@ -26,17 +28,53 @@ pub(super) struct Workload<'a> {
 pub(super) struct Metadata<'a> {
     #[serde(borrow)]
     pub(super) name: Cow<'a, str>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
+    labels: Option<Ours>,
+    annotations: Option<Ours>,
     #[serde(borrow)]
-    deletion_timestamp: Option<&'a RawValue>,
+    deletion_timestamp: Option<Text<'a>>,
+}
+
+/// The labels or annotations that are ours. A value of somebody else's may be a whole manifest.
+#[derive(Debug)]
+struct Ours(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Ours {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Ours, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(transparent)]
+        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        struct Pick;
+
+        impl<'de> Visitor<'de> for Pick {
+            type Value = Ours;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ours, A::Error> {
+                let mut ours = BTreeMap::new();
+                while let Some(Key(key)) = map.next_key()? {
+                    if is_ours(&key) {
+                        ours.insert(key.into_owned(), map.next_value()?);
+                    } else if !map.next_value::<Text<'_>>()?.0.starts_with('"') {
+                        return Err(A::Error::custom(format_args!("the value of {key:?} is not a string")));
+                    }
+                }
+                Ok(Ours(ours))
+            }
+        }
+
+        deserializer.deserialize_map(Pick)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Spec<'a> {
     #[serde(borrow)]
-    template: Option<&'a RawValue>,
+    template: Option<Text<'a>>,
     pub(super) progress_deadline_seconds: Option<i64>,
     pub(super) strategy: Option<Strategy>,
 }
@@ -69,7 +107,7 @@ impl<'a> Workload<'a> {
     /// Whether the workload asks to be gated.
     pub(super) fn is_gated(&self) -> bool {
         let labels = self.metadata.labels.as_ref();
-        labels.and_then(|labels| labels.get(label::GATED)).is_some_and(|value| value == label::GATED_TRUE)
+        labels.and_then(|Ours(labels)| labels.get(label::GATED)).is_some_and(|value| value == label::GATED_TRUE)
     }
 
     /// Whether the workload is being deleted.
@@ -77,10 +115,10 @@ impl<'a> Workload<'a> {
         self.metadata.deletion_timestamp.is_some()
     }
 
-    /// The workload's annotations.
+    /// The workload's annotations, as far as they are ours.
     pub(super) fn annotations(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
-        self.metadata.annotations.as_ref().unwrap_or(&NONE)
+        self.metadata.annotations.as_ref().map_or(&NONE, |Ours(annotations)| annotations)
     }
 
     /// The annotations of ours that have a part in the template.
@@ -107,7 +145,7 @@ impl<'a> Workload<'a> {
 
     /// The template's text; `null` if there is none.
     pub(super) fn template_text(&self) -> &'a str {
-        self.spec.template.map_or("null", RawValue::get)
+        self.spec.template.map_or("null", |Text(text)| text)
     }
 
     /// The template, checked.
@@ -115,7 +153,7 @@ impl<'a> Workload<'a> {
     /// # Errors
     /// If it isn't one.
     pub(super) fn template(&self, arena: Arena<'a>) -> Result<Template<'a>, NotATemplate> {
-        // A RawValue is valid JSON, so this fails only where it is nested too deeply, or too large, to be read.
+        // It fails where it is nested too deeply, or too large, to be read.
         let template = arena.read(self.template_text()).map_err(|error| NotATemplate::Unreadable(error.to_string()))?;
         Template::new(template, arena)
     }
