@@ -1,8 +1,9 @@
 //! Admission: what the webhook does to a workload, as a pure function from review to answer.
 //!
 //! The life of a review follows the files: `review` reads the bytes and writes the answer, `decide` says what happens
-//! to the workload, `inject` and `strip` change its pod template, `patch` says so in JSON Patch. The template is a tree of
-//! `json` that borrows from the review and lives in its `arena`. `offline` does the same to
+//! to the workload, `inject` and `strip` change its pod template, `patch` says so in JSON Patch. Of the review, `reader`
+//! takes the fields that matter and goes `past` the others; the template, where it is looked into, is a tree of `json` that
+//! borrows from the review and lives in its `arena`. `offline` does the same to
 //! the objects of a file; `audit` only says what would be done. Nothing here does I/O, keeps state or looks at a clock: the same manifest gives the same object.
 
 mod arena;

@@ -218,7 +218,9 @@ mod tests {
     }
 
     fn workload() -> impl Strategy<Value = serde_json::Value> {
-        let any_of = |likely: serde_json::Value| prop_oneof![4 => Just(likely), 1 => json_value()];
+        // serde_json takes a list for a struct, which nobody writes.
+        let other = || json_value().prop_filter("a list", |value| !value.is_array());
+        let any_of = |likely: serde_json::Value| prop_oneof![4 => Just(likely), 1 => other()];
         let ours = json!({ "migration-gate.dev/gated": "true", "migration-gate.dev/command": "a \"b\" \\ é\n", "other": "\"{" });
         let metadata = (any_of(json!("orders")), any_of(ours), json_value(), any_of(json!("2026-11-21T10:00:00Z")));
         let spec = (any_of(json!(600)), any_of(json!({ "rollingUpdate": { "maxUnavailable": "25%" } })), json_value());
