@@ -15,9 +15,10 @@ pub(super) fn past_value(text: &[u8]) -> Option<usize> {
     match text.first()? {
         b'"' => past_string(text),
         b'{' | b'[' => past_collection(text),
-        _ => Some(text.iter().position(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r')))
-            .map(|end| end.unwrap_or(text.len()))
-            .filter(|length| *length > 0),
+        _ => {
+            let end = text.iter().position(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r'));
+            Some(end.unwrap_or(text.len())).filter(|length| *length > 0)
+        }
     }
 }
 

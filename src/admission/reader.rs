@@ -143,8 +143,11 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.peek() {
-            // Nothing else begins with it; what comes after it is checked by who reads on.
-            Some(b'n') if self.value()? == "null" => visitor.visit_none(),
+            // Nothing else that is JSON begins with it.
+            Some(b'n') => match self.value()? {
+                "null" => visitor.visit_none(),
+                _ => Err(another_way()),
+            },
             _ => visitor.visit_some(self),
         }
     }
@@ -279,6 +282,7 @@ mod tests {
             r#"{"metadata":{"name":"a"},"metadata":{}}"#,
             r#"{"metadata":{"name":12x}}"#,
             r#"{"metadata":nulls}"#,
+            r#"{"metadata":{"labels":no {"a":"b"}}}"#,
             "",
         ] {
             assert!(read::<Workload<'_>>(text).is_err(), "{text}");
