@@ -43,14 +43,12 @@ pub(crate) struct Lines<'a> {
     wanted: Wanted,
     /// The time of the last line that was shown, by the node's clock.
     shown: Cell<Option<Timestamp>>,
-    /// The container whose log was shown to its end, by the restarts before it.
-    finished: Cell<Option<u32>>,
 }
 
 impl<'a> Lines<'a> {
     /// The log of the attempt in this pod of the cluster's namespace.
     pub(crate) fn of(cluster: &'a Cluster, pod: &'a str, attempt: u32, wanted: Wanted) -> Lines<'a> {
-        Lines { cluster, pod, attempt, wanted, shown: Cell::new(None), finished: Cell::new(None) }
+        Lines { cluster, pod, attempt, wanted, shown: Cell::new(None) }
     }
 
     /// Prints what was not printed yet. It may be called again after a failure, and once more when the attempt is over.
@@ -59,12 +57,9 @@ impl<'a> Lines<'a> {
         let found: Option<Pod> = self.cluster.get(namespace, self.pod).await?;
         let found = found.ok_or_else(|| Problem::Unfit(format!("pod {} is gone", self.pod)))?;
         let container = CurrentContainer::of(&found, self.attempt);
-        if self.finished.get() == Some(container.restarts) {
-            // What is still to come of this pod is of another container, which the API server may not know of yet.
-            return Ok(());
-        }
         let previous = container.comes_after(part);
-        let follow = part == Part::Follow && !previous;
+        // What the kubelet would show next of one that ended is another attempt's.
+        let follow = part == Part::Follow && !previous && !container.ended;
         let shown = self.shown.get();
         // No time is asked for at first: a container runs one attempt, the node's clock isn't the controller's, and the
         // client rounds to seconds, which may be after the first lines.
@@ -85,7 +80,6 @@ impl<'a> Lines<'a> {
             bytes.clear();
             let read = stream.read_until(b'\n', &mut bytes).await;
             if read.map_err(|error| Problem::Unreachable(error.to_string()))? == 0 {
-                self.finished.set(follow.then_some(container.restarts));
                 return Ok(());
             }
             // A command may write what is no UTF-8.
@@ -103,7 +97,8 @@ impl<'a> Lines<'a> {
 /// The agent's container of which the API server speaks now.
 #[derive(Debug, Default)]
 struct CurrentContainer {
-    restarts: u32,
+    /// It ended, and the kubelet has not started another one.
+    ended: bool,
     /// The one before it reported on the attempt.
     follows_the_attempts: bool,
     /// The one before it was killed before it could report on anything.
@@ -114,10 +109,11 @@ impl CurrentContainer {
     fn of(pod: &Pod, attempt: u32) -> CurrentContainer {
         let Some((_, facts)) = pods::facts(pod) else { return CurrentContainer::default() };
         let report = facts.agent_before.as_ref().map(|exit| exit.report.as_ref());
+        let ended = matches!(facts.agent, AgentState::Exited(_));
         CurrentContainer {
-            restarts: facts.agent_restarts,
+            ended,
             follows_the_attempts: report.flatten().is_some_and(|report| report.attempt() == attempt),
-            follows_a_silent_one: report == Some(None) && !matches!(facts.agent, AgentState::Exited(_)),
+            follows_a_silent_one: report == Some(None) && !ended,
         }
     }
 
@@ -169,7 +165,7 @@ mod tests {
         ] {
             let current = CurrentContainer::of(&pod(state.clone(), before), attempt);
             assert_eq!(current.comes_after(part), is_before, "{state} after {before:?}: {part:?} of {attempt}");
-            assert_eq!(current.restarts, 1);
+            assert_eq!(current.ended, state["terminated"].is_object());
         }
     }
 

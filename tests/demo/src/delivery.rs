@@ -11,7 +11,7 @@ use crate::{Result, Site, site::system};
 const WEBHOOK: &str = "deployment/migration-gate-webhook";
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// An installation whose webhook mounts the agent from its image, until this is dropped.
+/// An installation whose webhook mounts the agent from its image, until it is told [otherwise](ByImageVolume::off).
 #[derive(Debug)]
 pub struct ByImageVolume<'a> {
     site: &'a Site,
