@@ -52,29 +52,27 @@ impl<'a> Plan<'a> {
         Ok(Plan { source, container, fingerprint })
     }
 
-    /// The digest of all that an injection is made from, whether or not it counts for the migration's identity.
+    /// The digest of what an injection is made from beside what the fingerprint covers.
     pub(super) fn inputs(&self, settings: &Settings) -> String {
         let policy = Json::Text(pull_policy(self.container));
-        let mut fields = COPIED.map(|field| (field, self.container.get(field)));
-        fields.sort_unstable_by_key(|(field, _)| *field);
+        let names_variables = settings.identity_env.is_some();
         short_digest(|text| {
             let mut inputs = Object::open(text);
             inputs.field("container", |text| {
                 let mut container = Object::open(text);
-                for (field, value) in [("args", self.container.get("args")), ("command", self.container.get("command"))]
-                    .into_iter()
-                    .chain(fields)
-                {
-                    let value = if field == "imagePullPolicy" { Some(policy) } else { value };
-                    container.telling_field(field, |text| write_normal(field, value.unwrap_or(Json::Null), text));
+                let mut field = |field, value| container.telling_field(field, |text| write_normal(field, value, text));
+                for list in ["env", "envFrom"].into_iter().filter(|_| names_variables) {
+                    field(list, self.container.at(list));
                 }
+                field("imagePullPolicy", policy);
+                field("resources", self.container.at("resources"));
+                field("securityContext", self.container.at("securityContext"));
                 container.close();
             });
             // Only where it is asked for: every other injection keeps the digest that it has.
             if let Some(variable) = &settings.lock_env {
                 inputs.field("lockEnv", |text| canonical::of(variable, text));
             }
-            inputs.field("verify", |text| canonical::of(&settings.verify, text));
             let addresses: Vec<&str> = settings.wait_for.iter().map(|address| address.as_str()).collect();
             inputs.field("waitFor", |text| canonical::of(&addresses, text));
             inputs.close();
