@@ -73,36 +73,59 @@ fn what_somebody_took_out_by_hand_comes_back() {
     }
 }
 
+const ENV: &str = "/spec/template/spec/containers/0/env";
+
+/// `orders`, with two variables.
+fn configured() -> Value {
+    with(&orders(), ENV, json!([{"name": "URL", "value": "a"}, {"name": "DEBUG", "value": "1"}]))
+}
+
+/// Sees that the change is injected anew, as another migration or as the same one.
+fn injects_anew(object: &Value, changed: &Value, migrates: bool) {
+    let label = "/spec/template/metadata/labels/migration-gate.dev~1migration";
+    let injected = create(object).object;
+    // Sent with the injection of before, and without.
+    for carries in [true, false] {
+        let mut sent = changed.clone();
+        if carries {
+            sent = injected.clone();
+            sent["metadata"] = changed["metadata"].clone();
+            sent["spec"]["template"]["spec"]["containers"] = changed["spec"]["template"]["spec"]["containers"].clone();
+        }
+        let outcome = update(&injected, &sent);
+        assert_eq!(outcome.decision, Decision::Injected, "{changed}");
+        assert_eq!(outcome.object, create(changed).object, "{changed}");
+        assert_eq!(outcome.object.pointer(label) != injected.pointer(label), migrates, "{changed}");
+    }
+}
+
 #[test]
 fn a_change_that_reaches_the_template_injects_anew() {
-    let object = orders();
-    let injected = create(&object).object;
-    let label = "/spec/template/metadata/labels/migration-gate.dev~1migration";
+    let object = configured();
     for (changed, migrates) in [
         (with(&object, "/spec/template/spec/containers/0/image", json!("orders:2")), true),
+        (with(&object, &format!("{ENV}/1/value"), json!("2")), true),
         (annotated(&object, annotation::COMMAND, "alembic upgrade 2"), true),
         (annotated(&object, annotation::REVISION, "2"), true),
         (annotated(&object, annotation::VERIFY, "alembic check"), true),
         (annotated(&object, annotation::WAIT_FOR, "tcp://db:5432"), false),
+        (annotated(&object, annotation::LOCK_ENV, "URL"), false),
         (annotated(&object, annotation::GROUP, "orders-db"), false),
         (with(&object, "/spec/template/spec/containers/0/resources", json!({"limits": {"cpu": "1"}})), false),
         (with(&object, "/spec/template/spec/containers/0/securityContext", json!({"runAsUser": 1})), false),
+        (with(&object, "/spec/template/spec/containers/0/imagePullPolicy", json!("Always")), false),
     ] {
-        // Sent with the injection of before, and without.
-        for carries in [true, false] {
-            let mut sent = changed.clone();
-            if carries {
-                sent = injected.clone();
-                sent["metadata"] = changed["metadata"].clone();
-                sent["spec"]["template"]["spec"]["containers"] =
-                    changed["spec"]["template"]["spec"]["containers"].clone();
-            }
-            let outcome = update(&injected, &sent);
-            assert_eq!(outcome.decision, Decision::Injected, "{changed}");
-            assert_eq!(outcome.object, create(&changed).object, "{changed}");
-            assert_eq!(outcome.object.pointer(label) != injected.pointer(label), migrates, "{changed}");
-        }
+        injects_anew(&object, &changed, migrates);
     }
+}
+
+#[test]
+fn a_variable_that_is_not_named_injects_anew_and_migrates_nothing() {
+    let named = annotated(&configured(), annotation::IDENTITY_ENV, "URL");
+    injects_anew(&named, &with(&named, &format!("{ENV}/0/value"), json!("b")), true);
+    injects_anew(&named, &with(&named, &format!("{ENV}/1/value"), json!("2")), false);
+    let more = json!([{"configMapRef": {"name": "settings"}}]);
+    injects_anew(&named, &with(&named, "/spec/template/spec/containers/0/envFrom", more), false);
 }
 
 #[test]
