@@ -1,4 +1,5 @@
-//! Reviews of any bytes: the webhook never panics, answers whatever has a UID, and its patches apply and settle.
+//! Reviews of any bytes: the webhook never panics, answers whatever has a UID, as it would without its own reader, and its
+//! patches apply and settle.
 //!
 //! libFuzzer runs here on the stable toolchain and without cargo-fuzz: what that adds is a memory sanitizer, which finds
 //! nothing in a program without `unsafe`, and needs a nightly toolchain, which not every machine has.
@@ -21,11 +22,21 @@ mod program {
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(response) = answer(bytes) else { return };
+    // A name with an escape in it is left to serde_json: read by that alone, the review gets the same answer.
+    if let Some(rest) = bytes.strip_prefix(b"{")
+        && let Some(slowly) = answer(&[br#"{"\u0078":0,"#, rest].concat())
+    {
+        assert_eq!(response, slowly);
+    }
     let Some(patch) = response["patch"].as_str() else { return };
     assert_eq!(response["allowed"], true, "a denial with a patch");
     let patch = BASE64_STANDARD.decode(patch).expect("base64");
     let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("a JSON Patch");
     let Ok(mut review) = serde_json::from_slice::<Value>(bytes) else { return };
+    // Written anew, names that were there twice are gone, and long fractions are not quite the same: another review.
+    if answer(review.to_string().as_bytes()) != Some(response.clone()) {
+        return;
+    }
     let object = &mut review["request"]["object"];
     json_patch::patch(object, &patch).expect("the patch applies");
 
