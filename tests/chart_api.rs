@@ -38,6 +38,11 @@ fn rendered(values: &[&str]) -> Result<String, String> {
     helm(&home, &[&["template", "migration-gate", "deploy/chart", "--namespace", NAMESPACE], values].concat())
 }
 
+/// What [`objects`] has an object of the installation's namespace by.
+fn namespaced(kind: &str, name: &str) -> (String, String, String) {
+    (kind.to_owned(), NAMESPACE.to_owned(), name.to_owned())
+}
+
 /// The objects of a stream, by kind, namespace and name, without what says only who installed them.
 fn objects(stream: &str) -> BTreeMap<(String, String, String), Value> {
     let read: Vec<Value> = serde_saphyr::from_multiple(stream).expect("YAML");
@@ -122,7 +127,7 @@ fn what_the_prometheus_operator_and_grafana_load_is_what_the_files_say() {
 #[test]
 fn how_the_agent_gets_into_pods_is_an_option_of_the_webhook() {
     let charted = objects(&rendered(&["--set", "webhook.agentDelivery=image-volume"]).expect("the option"));
-    let webhook = &charted[&("Deployment".to_owned(), NAMESPACE.to_owned(), "migration-gate-webhook".to_owned())];
+    let webhook = &charted[&namespaced("Deployment", "migration-gate-webhook")];
     let env = webhook["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("a list");
     assert!(env.contains(&json!({ "name": "MIGRATION_GATE_AGENT_DELIVERY", "value": "image-volume" })), "{env:?}");
 }
@@ -131,7 +136,6 @@ fn how_the_agent_gets_into_pods_is_an_option_of_the_webhook() {
 fn the_page_is_for_who_may_forward_a_port_and_off_by_default() {
     let usual = objects(&rendered(&[]).expect("the defaults"));
     let paged = objects(&rendered(&["--set", "controller.page.enabled=true"]).expect("the page"));
-    let namespaced = |kind: &str, name: &str| (kind.to_owned(), NAMESPACE.to_owned(), name.to_owned());
     let (controller, page) =
         (namespaced("Deployment", "migration-gate-controller"), namespaced("Certificate", "migration-gate-page"));
     // Nothing else differs: no Service leads to it, and no network policy opens a way.

@@ -54,10 +54,10 @@ fn end_in(block: &[u8; BLOCK], strings: &mut Strings, depth: &mut u32) -> Option
     let marks = Marks::of(block);
     let outside = !strings.inside(marks.quotes, marks.backslashes);
     let (opening, closing) = (marks.opening & outside, marks.closing & outside);
-    let (opened, closed) = (opening.count_ones(), closing.count_ones());
+    let closed = closing.count_ones();
     if closed < *depth {
         // It can't end here.
-        *depth = depth.checked_add(opened)?.checked_sub(closed)?;
+        *depth = *depth - closed + opening.count_ones();
         return None;
     }
     let mut left = opening | closing;

@@ -213,6 +213,7 @@ mod tests {
     use super::*;
     use crate::admission::tests::trees::json_value;
     use crate::admission::workload::Workload;
+    use crate::contract::{annotation, label};
 
     /// What both read, in words: what serde_json reads the reader reads, or says that it can't.
     fn both(text: &str) -> (Option<String>, Option<String>) {
@@ -224,7 +225,7 @@ mod tests {
         // serde_json takes a list for a struct, which nobody writes.
         let other = || json_value().prop_filter("a list", |value| !value.is_array());
         let any_of = |likely: serde_json::Value| prop_oneof![4 => Just(likely), 1 => other()];
-        let ours = json!({ "migration-gate.dev/gated": "true", "migration-gate.dev/command": "a \"b\" \\ é\n", "other": "\"{" });
+        let ours = json!({ label::GATED: "true", annotation::COMMAND: "a \"b\" \\ é\n", "other": "\"{" });
         let metadata = (any_of(json!("orders")), any_of(ours), json_value(), any_of(json!("2026-11-21T10:00:00Z")));
         let spec = (any_of(json!(600)), any_of(json!({ "rollingUpdate": { "maxUnavailable": "25%" } })), json_value());
         (metadata, spec).prop_map(|((name, map, managed, deletion), (deadline, strategy, template))| {
