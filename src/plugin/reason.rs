@@ -51,8 +51,12 @@ pub(crate) enum Rule {
     SettingsUnreadable,
     /// No pod can run it now.
     NoPodCanRun,
+    /// No pod can run it now, and one of them lacks an image.
+    NoImage,
     /// The pod's template is not the current one any more, and its migration never succeeded.
     Superseded,
+    /// The namespace is being deleted.
+    NamespaceLeaves,
 }
 
 /// What holds something, in a sentence, and what would release it.
@@ -296,6 +300,9 @@ impl Case<'_> {
                 [format!("a pod: kubectl describe replicasets{} tells why there is none", self.commands.place)],
             );
         }
+        if let Some(reason) = self.no_image(&of_us) {
+            return reason;
+        }
         let obstacles: Vec<String> = of_us.iter().filter_map(|pod| self.obstacle(pod)).collect();
         let first = obstacles.first().cloned().unwrap_or_else(|| "its agents were started just now".to_owned());
         let because = match obstacles.len() {
@@ -305,13 +312,33 @@ impl Case<'_> {
         Reason::new(Rule::NoPodCanRun, because, ["a pod whose agent runs on a Ready node".to_owned()])
     }
 
+    /// An image that can't be had is no matter of time, as most obstacles are: it is told whichever pod lacks it.
+    fn no_image(&self, of_us: &[&Pod]) -> Option<Reason> {
+        if of_us.iter().any(|pod| self.snapshot.obstacle(pod).is_none()) {
+            return None;
+        }
+        let lacks = |pod: &&Pod| Some((pod.name.clone(), self.pods.get(&pod.name).and_then(pods::image_error)?));
+        let (pod, error) = of_us.iter().filter(|pod| pod.is_alive()).find_map(lacks)?;
+        Some(Reason::new(
+            Rule::NoImage,
+            format!("no pod of it can run the migration yet: {pod}: {error}"),
+            [
+                "an image that is there: change the Deployment".to_owned(),
+                format!(
+                    "the way to it (imagePullSecrets, the registry): kubectl describe pod {pod}{}",
+                    self.commands.place
+                ),
+            ],
+        ))
+    }
+
     /// What keeps one pod from running the migration.
     pub(crate) fn obstacle(&self, pod: &Pod) -> Option<String> {
         let described = self.pods.get(&pod.name);
         let why = match self.snapshot.obstacle(pod)? {
-            obstacle @ (Obstacle::NoAgent | Obstacle::NoNode) => {
-                described.and_then(pods::trouble).unwrap_or_else(|| obstacle.to_string())
-            }
+            obstacle @ (Obstacle::NoAgent | Obstacle::NoNode) => described
+                .and_then(|pod| pods::image_error(pod).or_else(|| pods::trouble(pod)))
+                .unwrap_or_else(|| obstacle.to_string()),
             obstacle => obstacle.to_string(),
         };
         Some(format!("{}: {why}", pod.name))

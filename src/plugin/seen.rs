@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 
 use super::cluster::{Cluster, if_allowed};
 use super::pods;
 use super::problem::Problem;
-use crate::contract::label;
+use crate::contract::{RECORD_FINALIZER, label};
 use crate::controller::index::Index;
 use crate::controller::objects::{DeploymentObject, GroupKey, NodeObject, record_facts, unreadable_facts};
 use crate::controller::pods::Pods;
@@ -26,6 +27,8 @@ pub(crate) struct Seen {
     pub(crate) deployments: BTreeMap<String, Deployment>,
     /// Every gated pod, by name.
     pub(crate) pods: BTreeMap<String, Pod>,
+    /// The records that our finalizer keeps.
+    pub(crate) held: Vec<String>,
     /// Nodes that may not be read are taken for healthy.
     pub(crate) nodes: Nodes,
 }
@@ -76,11 +79,16 @@ impl Seen {
             index.put_pod(key, pod);
         }
         let named = |name: &Option<String>| name.clone().unwrap_or_default();
+        let held = records
+            .iter()
+            .map(metadata_of)
+            .filter(|metadata| metadata.finalizers.iter().flatten().any(|finalizer| finalizer == RECORD_FINALIZER));
         Seen {
             namespace: namespace.to_owned(),
             index,
             deployments: deployments.into_iter().map(|each| (named(&each.metadata.name), each)).collect(),
             pods: pods.into_iter().map(|each| (named(&each.metadata.name), each)).collect(),
+            held: held.map(|metadata| named(&metadata.name)).collect(),
             nodes: Nodes::Known,
         }
     }
@@ -176,6 +184,13 @@ pub(crate) const RULES: decision::Rules = decision::Rules { node_deletion: evide
 pub(crate) fn is_gated(deployment: &Deployment) -> bool {
     let labels = deployment.metadata.labels.as_ref();
     labels.and_then(|labels| labels.get(label::GATED)).is_some_and(|value| value == label::GATED_TRUE)
+}
+
+fn metadata_of(record: &DeserializeGuard<MigrationGate>) -> &ObjectMeta {
+    match &record.0 {
+        Ok(gate) => &gate.metadata,
+        Err(invalid) => &invalid.metadata,
+    }
 }
 
 fn facts_of(deployment: &Deployment) -> Option<(GroupKey, snapshot::Workload)> {
