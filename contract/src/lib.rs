@@ -5,6 +5,7 @@
 //! of meaning is a new name, never a new value.
 
 mod address;
+pub mod ending;
 
 use serde::{Deserialize, Serialize};
 
