@@ -15,6 +15,9 @@
 //!
 //! The time starts with the mark, and it bounds what the mark can reach: an agent whose kubelet is stopped or cut off
 //! reads nothing, and a process in an uninterruptible sleep of the kernel heeds no SIGKILL. Nobody can bound those.
+//!
+//! Before a command starts, the agent looks whether the mark is there. So one grace is all that an attempt can have, even
+//! if the mark came while the start was being written, or between the two commands of an attempt.
 
 use std::time::Duration;
 

@@ -144,7 +144,13 @@ impl<'a> Site<'a> {
                 self.end(code == 0);
                 return;
             }
-            Action::Continue | Action::Wait | Action::Await | Action::Forward | Action::End | Action::Linger => return,
+            Action::Continue
+            | Action::Wait
+            | Action::Await
+            | Action::LookAgain
+            | Action::Forward
+            | Action::End
+            | Action::Linger => return,
         };
         let answer = process.agent.on(input);
         self.absorb(&mut process, answer);
@@ -253,6 +259,11 @@ impl<'a> Site<'a> {
             Action::Await => {
                 self.local.message = Said::Nothing;
                 process.waits = Waits::Targets;
+            }
+            // Looking takes no time, and changes nothing that a kill could leave behind.
+            Action::LookAgain => {
+                let answer = process.agent.on(Input::Seen(self.local.news));
+                self.absorb(process, answer);
             }
             Action::Linger => process.waits = Waits::Patience,
             Action::Forward | Action::End => {
