@@ -13,8 +13,12 @@
 //! | SIGKILL until nobody is left | [`KILLING`] |
 //! | the rest of the output is passed on; then the agent reports | [`OUTPUT_PATIENCE`] |
 //!
-//! The time starts with the mark, and it bounds what the mark can reach: an agent whose kubelet is stopped or cut off
-//! reads nothing, and a process in an uninterruptible sleep of the kernel heeds no SIGKILL. Nobody can bound those.
+//! The time starts with the mark, and it bounds what the mark can reach. An agent whose kubelet is stopped, cut off or
+//! without its container runtime reads nothing, and a process in an uninterruptible sleep of the kernel heeds no SIGKILL:
+//! nobody can bound those. And a kubelet that is ending a pod shows it no mark any more, because it brings the volumes of
+//! such pods up to date no longer (pkg/kubelet/volumemanager/populator, findAndAddNewPods). There the kubelet itself ends
+//! the command, at the pod's `deletionTimestamp`. So where the pod is being deleted, the longest ending lasts until
+//! [`KUBELET_KILLING`] after that, if that is later; a command with 120 s lived for 120 s beside its mark [seen].
 //!
 //! Before a command starts, the agent looks whether the mark is there. So one grace is all that an attempt can have, even
 //! if the mark came while the start was being written, or between the two commands of an attempt.
@@ -42,6 +46,10 @@ pub const KILLING: Duration = Duration::from_secs(4);
 
 /// How long the rest of the output waits for whoever reads it. No command is alive then, but the report is not out yet.
 pub const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// From a pod's `deletionTimestamp`, which is when its grace is over, until its kubelet has killed what runs in it: it
+/// counts the grace from when it hears of the deletion.
+pub const KUBELET_KILLING: Duration = Duration::from_secs(15);
 
 /// From the patch that writes the mark of an attempt until nothing of its command is alive and the agent has reported.
 pub const LONGEST_ENDING: Duration = Duration::from_secs(60);
