@@ -11,7 +11,7 @@ STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR
   --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop witness image dist crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook bench-policies bench-instructions cluster-up cluster-down page-picture fmt lint clean
+.PHONY: agent program binaries shop witness image dist crd chart-readme test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook bench-policies bench-instructions cluster-up cluster-down page-picture fmt lint clean
 
 binaries: program agent
 
@@ -80,6 +80,10 @@ fuzz:
 
 crd:
 	cargo run --quiet -- crd > deploy/crd.yaml
+
+# The table of values in the chart's README, from the comments in its values.yaml.
+chart-readme:
+	UPDATE_SNAPSHOTS=1 cargo test --quiet --test chart_api readme
 
 test-node: image shop test-faults-short
 	cargo test -p testcluster --test node -- --test-threads 1

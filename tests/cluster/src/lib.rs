@@ -31,6 +31,7 @@ mod cluster;
 mod command;
 mod component;
 mod control_plane;
+pub mod curl;
 mod error;
 mod faults;
 pub mod image;
