@@ -19,6 +19,7 @@ mod offline;
 mod past;
 mod patch;
 mod plan;
+mod platform;
 mod reader;
 mod review;
 mod strip;
