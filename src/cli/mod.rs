@@ -3,6 +3,8 @@
 //! Every option can also be given as an environment variable, `MIGRATION_GATE_` and the option's name; the command line
 //! goes before it.
 
+#[cfg(test)]
+mod cases_tests;
 mod controller;
 mod crd;
 mod exit;
@@ -13,6 +15,7 @@ mod lint;
 mod manifests;
 mod run;
 mod webhook;
+mod workloads;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -43,7 +46,7 @@ enum Command {
     Controller(controller::ControllerArguments),
     /// Print manifests as the webhook would make them
     Inject(inject::InjectArguments),
-    /// Explain what would happen to manifests, and fail if a workload would be refused
+    /// Explain what would happen to manifests, and fail if a workload would be refused or start without its migration
     Lint(lint::LintArguments),
     /// Run a command once among many starters, under a lock in a database, a file or a cluster
     Run(Box<run::RunArguments>),
