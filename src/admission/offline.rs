@@ -57,10 +57,10 @@ fn denied(denial: &Denial) -> Rendered {
     Rendered { decision: Decision::Denied, notes: vec![denial.to_string()] }
 }
 
-/// Whether an object asks for a gate. A label that isn't text, as `true` without quotes, can only be meant as one.
+/// Whether an object asks for a gate. A label that isn't text can only be meant as one, but for `false`.
 pub fn asks(object: &Value) -> bool {
     match &object["metadata"]["labels"][label::GATED] {
-        Value::Null => false,
+        Value::Null | Value::Bool(false) => false,
         Value::String(value) => value == label::GATED_TRUE,
         _ => true,
     }
