@@ -10,6 +10,7 @@ mod guard;
 mod inject;
 mod installation;
 mod lint;
+mod man;
 mod manifests;
 mod run;
 mod webhook;
@@ -51,6 +52,8 @@ enum Command {
     Crd(crd::CrdArguments),
     #[command(flatten)]
     Verb(Verb),
+    #[command(hide = true)]
+    Man(man::ManArguments),
     #[command(hide = true)]
     Guard(guard::GuardArguments),
     #[command(hide = true)]
@@ -146,6 +149,7 @@ impl Arguments {
             Command::Lint(arguments) => arguments.run(),
             Command::Crd(arguments) => arguments.run(),
             Command::Run(arguments) => return arguments.run(),
+            Command::Man(arguments) => arguments.run(Arguments::command()),
             Command::Verb(verb) => verb.run(Caller::Program, Arguments::command()),
             Command::Guard(arguments) => arguments.run(),
             Command::GuardExec(arguments) => return Ok(arguments.run()),
