@@ -5,13 +5,14 @@ IMAGE   ?= localhost/migration-gate:$(VERSION)
 ARCHIVE ?= target/migration-gate.tar
 CLUSTER ?= dev
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 3600
 # Static, and the same bytes wherever they are built.
 CARGO_HOME ?= $(HOME)/.cargo
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_HOME)=/cargo \
   --remap-path-prefix=$(HOME)=~"
 TESTCLUSTER := cargo run --quiet -p testcluster --
 
-.PHONY: agent program binaries shop witness image dist crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook bench-policies bench-instructions cluster-up cluster-down page-picture fmt lint clean
+.PHONY: agent program binaries shop witness image dist crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long soak test-soak fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook bench-policies bench-instructions cluster-up cluster-down page-picture fmt lint clean
 
 binaries: program agent
 
@@ -36,7 +37,7 @@ image: binaries
 dist: image
 	deploy/dist.sh $(VERSION) $(TARGET)
 
-test: lint test-unit test-model test-run test-api test-node fuzz
+test: lint test-unit test-model test-run test-api test-soak test-node fuzz
 
 test-unit:
 	cargo test --workspace --lib --bins
@@ -77,6 +78,16 @@ fuzz:
 	  -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1" cargo run --release --target $(TARGET) -- \
 	  -max_total_time=$(FUZZ_SECONDS) -max_len=32768 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
 	  -artifact_prefix=found/ found corpus
+
+# An hour of a generated life, or SOAK_SECONDS; SEED repeats one. Both packages at once: so they share what they depend on.
+soak: program
+	cargo build -p soak -p migration-gate --bin soak
+	target/debug/soak --program target/$(TARGET)/release/migration-gate --seconds $(SOAK_SECONDS) $(if $(SEED),--seed $(SEED)) $(SOAK)
+
+# Two minutes of it.
+test-soak:
+	cargo build --bin migration-gate
+	MIGRATION_GATE_PROGRAM=$(CURDIR)/target/debug/migration-gate cargo test -p soak -p migration-gate --test short -- --nocapture
 
 crd:
 	cargo run --quiet -- crd > deploy/crd.yaml
