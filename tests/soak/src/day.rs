@@ -26,7 +26,7 @@ use crate::{Error, Result, rest, system};
 /// What life is to be lived.
 #[derive(Clone, Debug)]
 pub struct Arguments {
-    /// For how long, at least: the last phase is not cut short.
+    /// For about how long: a phase that began is not cut short.
     pub seconds: u64,
     /// From which seed.
     pub seed: u64,
@@ -132,7 +132,8 @@ async fn lived(
     let mut audit = Audit::of(site.cluster.audit_log());
     let mut plan = Plan::new(arguments.seed, sizes.clone());
     let mut phases = Vec::new();
-    while begin.elapsed() < Duration::from_secs(arguments.seconds) || phases.is_empty() {
+    // Another phase begins only if there is time for it.
+    while phases.is_empty() || begin.elapsed() + sizes.phase < Duration::from_secs(arguments.seconds) {
         evening.store(false, Ordering::Relaxed);
         let mut steps = plan.next_phase();
         steps.retain(|step| !arguments.without.iter().any(|word| step.act.to_string().contains(word)));

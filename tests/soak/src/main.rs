@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 struct Line {
-    /// How long it lasts, in seconds, at least; up to 180 it is a small life
+    /// About how long it lasts, in seconds; up to 180 it is a small life
     #[arg(long, default_value_t = 3600)]
     seconds: u64,
     /// What it is made from; without one a new one is taken, and told

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use testcluster::Cluster;
 
 use crate::api::Api;
@@ -110,9 +109,9 @@ impl Pair {
             Disturbance::KillOther => self.kill(1 - leader).await?,
             Disturbance::StopLeader(time) => {
                 if let Some(one) = &self.slots[leader] {
-                    one.signal(Signal::STOP);
+                    one.stop();
                     tokio::time::sleep(time).await;
-                    one.signal(Signal::CONT);
+                    one.go_on();
                 }
             }
             Disturbance::EndLeader => {
@@ -120,7 +119,7 @@ impl Pair {
                     && !one.end(END).await?
                 {
                     let what = format!("{} was asked to end, and did not within {END:?}", one.name);
-                    self.witness.books().blame(Promise::Progress, vec![one.name], what);
+                    self.witness.books().blame(Promise::Progress, vec![one.name.clone()], what);
                 }
                 self.fill(leader)?;
             }

@@ -94,14 +94,34 @@ fn tunables() -> Result<&'static str> {
 }
 
 impl Process {
-    /// Sends it a signal, if it is still there.
-    pub fn signal(&self, signal: Signal) {
+    /// Stops it.
+    pub fn stop(&self) {
+        self.signal(self.pid, Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal(self.pid, Signal::CONT);
+        // Whoever put it where the cluster runs, and waits for it there, stopped with it.
+        if let Some(parent) = self.stat().and_then(|stat| stat.get(1)?.parse().ok()) {
+            self.signal(parent, Signal::CONT);
+        }
+    }
+
+    fn signal(&self, pid: i32, signal: Signal) {
         if self.runs()
-            && let Some(pid) = Pid::from_raw(self.pid)
+            && let Some(pid) = Pid::from_raw(pid)
         {
             // It may have ended since, which shows elsewhere.
             let _ = kill_process(pid, signal);
         }
+    }
+
+    /// The fields of `/proc/PID/stat` from the third on: the second is the program's name, which may hold anything.
+    fn stat(&self) -> Option<Vec<String>> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let (_, rest) = stat.rsplit_once(')')?;
+        Some(rest.split_whitespace().map(str::to_owned).collect())
     }
 
     /// Whether it runs.
@@ -123,7 +143,7 @@ impl Process {
     /// # Errors
     /// When it can't be killed afterwards.
     pub async fn end(&self, limit: Duration) -> Result<bool> {
-        self.signal(Signal::TERM);
+        self.signal(self.pid, Signal::TERM);
         let begin = std::time::Instant::now();
         while self.runs() && begin.elapsed() < limit {
             tokio::time::sleep(LOOK).await;
@@ -148,24 +168,27 @@ impl Process {
     /// # Errors
     /// When the system doesn't say.
     pub fn usage(&self) -> Result<Usage> {
-        let folder = Path::new("/proc").join(self.pid.to_string());
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read_to_string(&path).map_err(|error| system(&path, error))
-        };
-        let (status, stat) = (read("status")?, read("stat")?);
+        let path = Path::new("/proc").join(self.pid.to_string()).join("status");
+        let status = std::fs::read_to_string(&path).map_err(|error| system(&path, error))?;
         let kilobytes = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key));
             line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
         };
-        // The name may hold anything; what follows its bracket is numbers. utime and stime are fields 14 and 15.
-        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks: u32 = rest.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+        // utime and stime are fields 14 and 15.
+        let stat = self.stat().unwrap_or_default();
+        let ticks: u32 = stat.iter().skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
         Ok(Usage {
             name: self.name.clone(),
             resident: kilobytes("VmRSS:"),
             peak: kilobytes("VmHWM:"),
             cpu: Duration::from_secs(1) * ticks / TICKS,
         })
+    }
+}
+
+impl Drop for Process {
+    /// One that is stopped could not be waited for, and with it whoever waits for it.
+    fn drop(&mut self) {
+        self.go_on();
     }
 }

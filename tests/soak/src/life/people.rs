@@ -90,7 +90,8 @@ impl People {
         }
     }
 
-    async fn apply(&self, workload: &Workload) {
+    /// A workload's owner applies it.
+    pub(super) async fn apply(&self, workload: &Workload) {
         let applied = self.send_manifest(workload).await;
         if let Some(object) = self.expect(&[workload.key()], applied) {
             self.compare(workload, &object);
