@@ -144,6 +144,9 @@ impl Books {
 
     /// Judges what is left, when nothing changes any more.
     pub fn judge_calm(&mut self) {
+        for claim in self.claims.settle_all(&self.records) {
+            self.blame(claim.promise, claim.about, claim.what);
+        }
         self.judge_successes();
         self.judge_gates();
         self.judge_records();

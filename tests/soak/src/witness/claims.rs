@@ -7,7 +7,7 @@ use super::blame::Promise;
 use super::records::Records;
 
 /// How long an answer may be late, with a watch that works.
-const LATENESS: Duration = Duration::from_secs(20);
+const LATENESS: Duration = Duration::from_secs(60);
 
 /// Something that a record must have said before the write of a number.
 #[derive(Clone, Debug)]
@@ -60,14 +60,26 @@ impl Claims {
     /// Looks whether they are proven by now, and returns those that should be. The watch of records works without a
     /// break since `seeing`, if it does.
     pub fn settle(&mut self, records: &Records, seeing: Option<Duration>, now: Duration) -> Vec<Claim> {
-        let before = self.open.len();
-        self.open.retain(|(_, claim)| !claim.holds(records));
-        self.proven += before - self.open.len();
+        self.drop_the_proven(records);
         let overdue = |since: Duration| since + LATENESS < now && seeing.is_some_and(|seeing| seeing + LATENESS < now);
         let (refuted, open) = self.open.drain(..).partition(|(since, _)| overdue(*since));
         self.open = open;
         let refuted: Vec<(Duration, Claim)> = refuted;
         refuted.into_iter().map(|(_, claim)| claim).collect()
+    }
+}
+
+impl Claims {
+    /// Returns those that are not proven, now that everything is on record.
+    pub fn settle_all(&mut self, records: &Records) -> Vec<Claim> {
+        self.drop_the_proven(records);
+        self.open.drain(..).map(|(_, claim)| claim).collect()
+    }
+
+    fn drop_the_proven(&mut self, records: &Records) {
+        let before = self.open.len();
+        self.open.retain(|(_, claim)| !claim.holds(records));
+        self.proven += before - self.open.len();
     }
 }
 

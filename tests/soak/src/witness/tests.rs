@@ -158,11 +158,6 @@ impl Shown {
 
     /// Everything that there is to say about what was shown.
     fn blamed(mut self) -> Vec<Promise> {
-        // As if the answers had had their time.
-        let late = self.books.chronicle.now() + Duration::from_secs(60);
-        for claim in self.books.claims.settle(&self.books.records, Some(Duration::ZERO), late) {
-            self.books.blame(claim.promise, claim.about, claim.what);
-        }
         self.books.judge_calm();
         self.books.blames().iter().map(|blame| blame.promise).collect()
     }
@@ -460,4 +455,15 @@ fn what_was_missed_is_not_blamed() {
     shown.books.hear(Object::Record, Word::Whole);
     app_of(&mut shown);
     assert_eq!(shown.blamed(), []);
+}
+
+#[test]
+fn a_claim_that_is_late_is_blamed_only_where_the_records_are_seen() {
+    let mut shown = Shown::new();
+    shown.open();
+    let late = shown.books.chronicle.now() + Duration::from_secs(3600);
+    let Books { claims, records, .. } = &mut shown.books;
+    assert!(claims.settle(records, None, late).is_empty(), "nobody sees the records");
+    assert!(claims.settle(records, Some(late), late).is_empty(), "they are seen again since just now");
+    assert_eq!(claims.settle(records, Some(Duration::ZERO), late).len(), 1);
 }
