@@ -116,11 +116,12 @@ async fn lived(
         chronicle.clone(),
     )?;
     let pair = Arc::new(tokio::sync::Mutex::new(pair));
-    let ticking = (witness.clone(), Arc::clone(&pair));
+    let ticking = (witness.clone(), Arc::clone(&pair), chronicle.clone());
     tasks.spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
             ticking.0.books().tick();
+            ticking.2.flush();
             // Whoever hurts one knows where it is.
             if let Ok(mut pair) = ticking.1.try_lock()
                 && let Err(error) = pair.look()

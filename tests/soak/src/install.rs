@@ -22,7 +22,7 @@ pub const SYSTEM: &str = "migration-gate-system";
 /// The name of the webhook's process.
 const WEBHOOK: &str = "webhook";
 /// What takes longer than this is broken.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A cluster that migration-gate is installed on.
 pub struct Site {
