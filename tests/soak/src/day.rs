@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use testcluster::Cluster;
 use tokio::task::JoinSet;
 
 use crate::audit::{self, Audit};
@@ -67,12 +68,26 @@ pub async fn live(arguments: &Arguments) -> Result<Report> {
     if !report.is_clean() {
         site.cluster.keep_logs();
     }
-    let Site { cluster, administrator, controllers } = site;
-    drop((administrator, controllers));
-    let ended =
-        tokio::task::spawn_blocking(move || Arc::into_inner(cluster).map_or(Ok(()), testcluster::Cluster::down));
-    ended.await.map_err(|error| Error::Unusable(error.to_string()))??;
+    drop(site);
+    let name = arguments.name.clone();
+    let ended = tokio::task::spawn_blocking(move || end(&name)).await;
+    if let Err(error) = ended.map_err(|error| Error::Unusable(error.to_string()))? {
+        report.left_behind = Some(error.to_string());
+    }
     Ok(report)
+}
+
+/// Ends what is left of a cluster. On a busy machine processes take their time to go.
+fn end(name: &str) -> testcluster::Result<()> {
+    const TRIES: u32 = 5;
+    let folder = testcluster::default_folder()?;
+    for _ in 1..TRIES {
+        if Cluster::end(&folder, name).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    Cluster::end(&folder, name).map(drop)
 }
 
 async fn lived(

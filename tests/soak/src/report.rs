@@ -60,6 +60,8 @@ pub struct Report {
     blames: Vec<Blame>,
     /// Where all of it is written down.
     pub chronicle: Option<PathBuf>,
+    /// What could not be cleared away afterwards.
+    pub left_behind: Option<String>,
 }
 
 impl Report {
@@ -77,13 +79,13 @@ impl Report {
         let requests: Vec<String> = audit.counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
         figures.push(("the controllers' requests".to_owned(), requests.join(", ")));
         let (seed, seconds) = (arguments.seed, arguments.seconds);
-        Report { seed, seconds, took: chronicle.now(), phases, figures, blames, chronicle: None }
+        Report { seed, seconds, took: chronicle.now(), phases, figures, blames, chronicle: None, left_behind: None }
     }
 
-    /// No promise was seen broken.
+    /// No promise was seen broken, and nothing was left behind.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.blames.is_empty()
+        self.blames.is_empty() && self.left_behind.is_none()
     }
 }
 
@@ -130,7 +132,7 @@ impl Books {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { seed, seconds, took, phases, figures, blames, chronicle } = self;
+        let Report { seed, seconds, took, phases, figures, blames, chronicle, left_behind } = self;
         writeln!(formatter, "SEED={seed} SOAK_SECONDS={seconds}: lived for {:.0} s", took.as_secs_f64())?;
         phases.iter().try_for_each(|phase| writeln!(formatter, "{}", phase.line()))?;
         figures.iter().try_for_each(|(name, value)| writeln!(formatter, "{name}: {value}"))?;
@@ -140,6 +142,9 @@ impl fmt::Display for Report {
             if number < IN_FULL {
                 blame.before.iter().try_for_each(|line| writeln!(formatter, "  | {line}"))?;
             }
+        }
+        if let Some(left) = left_behind {
+            writeln!(formatter, "\nthe cluster could not be cleared away: {left}")?;
         }
         match blames.len() {
             0 => writeln!(formatter, "no promise was seen broken"),
