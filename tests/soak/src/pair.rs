@@ -19,7 +19,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// How long one may take that is asked to end: its pod's grace period.
 const END: Duration = Duration::from_secs(30);
 /// How long the API server may take to come back.
-const API: Duration = Duration::from_secs(120);
+const API: Duration = Duration::from_secs(600);
 
 /// Two controllers.
 pub struct Pair {

@@ -13,11 +13,13 @@ use crate::{Result, pair::Pair};
 /// How long nothing may be written before it counts as rest.
 pub const SILENCE: Duration = Duration::from_secs(30);
 /// How long everything may stand still before it counts as stuck, and how long after everything has come to its end there
-/// may be no rest. The longest that anything waits for is a lease of 15 s, and a back-off that an operator doesn't cut
-/// short: two of at most 20 s.
-const STUCK: Duration = Duration::from_secs(120);
+/// may be no rest. The longest that anything waits for is what follows an operator's mistake: a minute until the command
+/// that was said to be dead must have ended.
+const STUCK: Duration = Duration::from_secs(180);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(500);
+/// As much counts between two looks, at the most: where the whole machine stands still, nobody else is to blame.
+const ATTENTION: Duration = Duration::from_secs(2);
 /// As much is told of what is stuck.
 const TOLD: usize = 40;
 /// The memory of a controller, whatever happens: what is promised for a hundred times as many pods.
@@ -48,10 +50,11 @@ pub async fn wait(
     pair: &tokio::sync::Mutex<Pair>,
 ) -> Result<Option<Evening>> {
     let begin = Instant::now();
-    let evening = chronicle.now();
     let mut settled: Option<Instant> = None;
     let mut window: Option<Window> = None;
-    let mut said = Instant::now();
+    let (mut said, mut looked) = (begin, begin);
+    // Since anything went forward, and since everything had come to its end.
+    let (mut still, mut restless, mut last) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     loop {
         tokio::time::sleep(LOOK).await;
         audit.read()?;
@@ -59,6 +62,11 @@ pub async fn wait(
             let books = witness.books();
             (books.unsettled(), books.forward())
         };
+        let passed = looked.elapsed().min(ATTENTION);
+        looked = Instant::now();
+        still = if forward == last { still + passed } else { Duration::ZERO };
+        restless = if unsettled.is_empty() { restless + passed } else { Duration::ZERO };
+        last = forward;
         if said.elapsed() > Duration::from_secs(20) {
             said = Instant::now();
             let first = unsettled.first().map_or("waiting for silence", |one| one.why.as_str());
@@ -70,7 +78,7 @@ pub async fn wait(
         }
         if !unsettled.is_empty() {
             (settled, window) = (None, None);
-            if chronicle.now().saturating_sub(forward.max(evening)) > STUCK {
+            if still > STUCK {
                 blame_the_stuck(witness, &unsettled);
                 blame_the_restless(witness, audit);
                 return Ok(None);
@@ -91,7 +99,7 @@ pub async fn wait(
             blame_the_large(witness, &evening.usage);
             return Ok(Some(evening));
         }
-        if since.elapsed() > STUCK {
+        if restless > STUCK {
             blame_the_restless(witness, audit);
             witness.books().judge_calm();
             return Ok(None);
