@@ -1,17 +1,36 @@
 # Targets are a line or two each; what they do is in the programs. `make demo` and `make test` are where to start.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-TARGET  := $(shell rustc -vV | sed -n 's/^host: //p')
+DESCRIPTION := $(shell sed -n 's/^description = "\(.*\)"/\1/p' Cargo.toml)
+HOST    := $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET  ?= $(HOST)
+# What a release is built for.
+TARGETS ?= x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu
 IMAGE   ?= localhost/migration-gate:$(VERSION)
 ARCHIVE ?= target/migration-gate.tar
 CLUSTER ?= dev
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 3600
 # Static, and the same bytes wherever they are built.
 CARGO_HOME ?= $(HOME)/.cargo
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_HOME)=/cargo \
   --remap-path-prefix=$(HOME)=~"
+# Debian's names for linkers of other processors.
+ifneq ($(HOST),aarch64-unknown-linux-gnu)
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
+endif
+ifneq ($(HOST),x86_64-unknown-linux-gnu)
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER := x86_64-linux-gnu-gcc
+endif
 TESTCLUSTER := cargo run --quiet -p testcluster --
+OCI_IMAGE   := cargo run --quiet -p oci-image --
+IN_IMAGE    := --user 65532:65532 --entrypoint /bin/migration-gate /bin/migration-gate=target/{target}/release/migration-gate \
+  /migration-gate-agent=target/{target}/agent/migration-gate-agent
+# The repository's address, for labels and for where releases are downloaded from.
+SOURCE  ?=
+COMMIT  = $(shell git rev-parse HEAD)
+CREATED = $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ)
 
-.PHONY: agent program binaries shop witness image dist crd test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long fuzz test-run test-run-long demo bench-node bench-gates bench-run bench-webhook bench-policies bench-instructions cluster-up cluster-down page-picture fmt lint clean
+.PHONY: agent program binaries shop witness image image-index dist publish man crd chart-readme test test-unit test-model model-deep mutants test-api test-node test-faults test-faults-short test-long soak test-soak test-arm64 deny fuzz test-run test-run-long demo bench-node bench-gates bench-scale bench-run bench-webhook bench-policies bench-instructions cluster-up cluster-down page-picture fmt lint clean
 
 binaries: program agent
 
@@ -28,15 +47,49 @@ witness:
 	$(STATIC) cargo build --release --target $(TARGET) -p witness
 
 image: binaries
-	$(TESTCLUSTER) image --output $(ARCHIVE) --tag $(IMAGE) --user 65532:65532 --entrypoint /bin/migration-gate \
-	  /bin/migration-gate=target/$(TARGET)/release/migration-gate \
-	  /migration-gate-agent=target/$(TARGET)/agent/migration-gate-agent
+	$(OCI_IMAGE) --output $(ARCHIVE) --tag $(IMAGE) --target $(TARGET) $(IN_IMAGE)
 
-# Programs, image, chart, bills of materials and their checksums, in target/dist.
-dist: image
-	deploy/dist.sh $(VERSION) $(TARGET)
+# Programs for another machine: `make binaries-aarch64-unknown-linux-gnu`.
+binaries-%:
+	deploy/cross.sh $*
+	$(MAKE) binaries TARGET=$*
 
-test: lint test-unit test-model test-run test-api test-node fuzz
+# One image for every target, as registries have it.
+image-index: $(TARGETS:%=binaries-%)
+	$(OCI_IMAGE) --compress --output target/migration-gate-index.tar --tag $(IMAGE) $(TARGETS:%=--target %) --created $(CREATED) \
+	  --label org.opencontainers.image.title=migration-gate --label org.opencontainers.image.version=$(VERSION) \
+	  --label "org.opencontainers.image.description=$(DESCRIPTION)" --label org.opencontainers.image.licenses=Apache-2.0 \
+	  --label org.opencontainers.image.created=$(CREATED) --label org.opencontainers.image.revision=$(COMMIT) \
+	  --label org.opencontainers.image.source=$(SOURCE) $(IN_IMAGE)
+
+# Programs, manual, image, chart, bills of materials and their checksums, in target/dist.
+dist: image-index man
+	SOURCE=$(SOURCE) deploy/dist.sh $(VERSION) $(TARGETS)
+
+# What `make dist` made, to REGISTRY, signed: release.yaml calls this.
+publish:
+	deploy/publish.sh $(VERSION) $(REGISTRY)
+
+# By the program for this machine.
+man: program
+	rm -rf target/man
+	target/$(TARGET)/release/migration-gate man target/man/man1
+
+# The agent's tests for arm64; on another machine in QEMU's user-mode emulation, which needs root and qemu-user-static. That
+# knows no PR_SET_CHILD_SUBREAPER (seen in 7.2), so there only agents that are PID 1 run attempts.
+test-arm64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := $(CURDIR)/tests/emulated.sh
+test-arm64: export RUSTFLAGS := -C target-feature=+crt-static
+test-arm64:
+	deploy/cross.sh aarch64-unknown-linux-gnu
+	cargo test --target aarch64-unknown-linux-gnu -p migration-gate-agent --lib
+	cargo test --target aarch64-unknown-linux-gnu -p migration-gate-agent --test agent -- --test-threads 2 \
+	  $(if $(filter aarch64-%,$(HOST)),,pid_1 copy_is copy_that arguments)
+
+# Licences, advisories, sources and bans, by deny.toml; `cargo install cargo-deny --locked` once.
+deny:
+	cargo deny check
+
+test: lint test-unit test-model test-run test-api test-soak test-node fuzz
 
 test-unit:
 	cargo test --workspace --lib --bins
@@ -78,8 +131,22 @@ fuzz:
 	  -max_total_time=$(FUZZ_SECONDS) -max_len=32768 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
 	  -artifact_prefix=found/ found corpus
 
+# An hour of a generated life, or SOAK_SECONDS; SEED repeats one. Both packages at once: so they share what they depend on.
+soak: program
+	cargo build -p soak -p migration-gate --bin soak
+	target/debug/soak --program target/$(TARGET)/release/migration-gate --seconds $(SOAK_SECONDS) $(if $(SEED),--seed $(SEED)) $(SOAK)
+
+# Two minutes of it.
+test-soak:
+	cargo build --bin migration-gate
+	MIGRATION_GATE_PROGRAM=$(CURDIR)/target/debug/migration-gate cargo test -p soak -p migration-gate --test short -- --nocapture
+
 crd:
 	cargo run --quiet -- crd > deploy/crd.yaml
+
+# The table of values in the chart's README, from the comments in its values.yaml.
+chart-readme:
+	UPDATE_SNAPSHOTS=1 cargo test --quiet --test chart_api readme
 
 test-node: image shop test-faults-short
 	cargo test -p testcluster --test node -- --test-threads 1
@@ -109,6 +176,10 @@ bench-node: image shop
 
 bench-gates:
 	cargo bench --bench gates
+
+# Half an hour; SCALE_GROUPS=500 and the like choose smaller numbers.
+bench-scale:
+	cargo bench --bench scale
 
 bench-run: program
 	MIGRATION_GATE_LONG=1 MIGRATION_GATE_PROGRAM=$(CURDIR)/target/$(TARGET)/release/migration-gate \

@@ -41,6 +41,9 @@ impl WorkloadKind {
         }
     }
 
+    /// All of them.
+    pub const ALL: [WorkloadKind; 1] = [WorkloadKind::Deployment];
+
     /// The last part of the record's name.
     fn suffix(self) -> &'static str {
         match self {
@@ -54,6 +57,20 @@ impl fmt::Display for WorkloadKind {
         f.write_str(self.kind())
     }
 }
+
+/// The usual kinds, by API group, that start pods and can't be gated: a label on one of them has no effect. Whatever else
+/// holds a pod template is another such kind; these are known without one. A kind that becomes gated leaves this list.
+pub const UNGATED: [(&str, &str); 9] = [
+    ("", "Pod"),
+    ("", "ReplicationController"),
+    ("apps", "DaemonSet"),
+    ("apps", "ReplicaSet"),
+    ("apps", "StatefulSet"),
+    ("argoproj.io", "Rollout"),
+    ("batch", "CronJob"),
+    ("batch", "Job"),
+    ("serving.knative.dev", "Service"),
+];
 
 /// The value of a `group` annotation: a DNS label (RFC 1123), so that it has no dot and can't be taken for a workload.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -174,6 +191,15 @@ mod tests {
         let group = GroupName::parse("orders-db").expect("a DNS label");
         assert_eq!(record_name(Group::Named(&group)), "orders-db.group");
         assert_eq!(of_deployment("orders-db.group"), "orders-db.group.deployment");
+    }
+
+    #[test]
+    fn a_kind_is_gated_or_not() {
+        for kind in WorkloadKind::ALL {
+            assert_eq!(WorkloadKind::of(kind.api_version(), kind.kind()), Some(kind));
+            let group = kind.api_version().split_once('/').map_or("", |(group, _)| group);
+            assert!(!UNGATED.contains(&(group, kind.kind())), "{kind} can be gated");
+        }
     }
 
     #[test]

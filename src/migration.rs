@@ -10,11 +10,15 @@
     reason = "several printcolumn and validation attributes differ in their content"
 )]
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::contract::ending::longest_ending;
 
 /// What operators ask for. Nothing else of a group is configured here: its settings stand on its workloads.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -127,9 +131,14 @@ pub struct MigrationGateStatus {
     /// Workloads that an edit moved to another group; this record elects for them no more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub departed: Vec<Departed>,
-    /// The UIDs of the workloads that this record, and no other, elects for.
+    /// The workloads that this record, and no other, elects for. Kubernetes' garbage collector edits a record's owner
+    /// references; nobody but the controller edits this.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub members: Vec<String>,
+    pub workloads: Vec<Member>,
+    /// The attempt that was given up last without a proof that its process is gone. Until its agent reports, or so much
+    /// time has passed that it must have ended, nobody is elected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fenced: Option<Fenced>,
     /// `Migrated` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
@@ -232,6 +241,49 @@ pub struct Active {
     /// An operator vouched that the process is dead.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirmed_dead: bool,
+    /// The time limit as it was at the election, in seconds; none, if absent. Whoever signals later uses it, whatever has
+    /// become of the workload by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+    /// The pod's grace period as it was at the election, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u32>,
+}
+
+/// A workload that a record elects for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// Its kind.
+    pub kind: String,
+    /// Its name: one that is made again under it comes after this one.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// An attempt that was given up on evidence about its node, or on an operator's word.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Fenced {
+    /// Its number.
+    pub attempt: u32,
+    /// The pod that had it.
+    pub pod_name: String,
+    /// That pod's UID.
+    pub pod_uid: String,
+    /// When it was given up, by the controller's clock.
+    pub at: Timestamp,
+    /// The pod's grace period, in seconds: how long its kubelet lets a process live once the pod is being deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u32>,
+}
+
+impl Fenced {
+    /// How long its process may take to end, from when it was given up.
+    pub fn longest_ending(&self) -> Duration {
+        longest_ending(Duration::from_secs(self.grace_seconds.unwrap_or_default().into()))
+    }
 }
 
 /// One migration: what is the same for all pods of the same fingerprint.
@@ -260,9 +312,21 @@ pub struct Migration {
     /// Interrupted attempts since the last Retry; they have a cap of their own.
     #[serde(default)]
     pub interruptions: u32,
+    /// Attempts in a row, up to the newest, that never started.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0))]
+    pub never_started: u32,
+    /// When the newest attempt that did start was recorded: the back-off counts from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried_at: Option<Timestamp>,
     /// The newest attempts, latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Migration {
@@ -277,6 +341,8 @@ impl Migration {
             approved: false,
             failures: 0,
             interruptions: 0,
+            never_started: 0,
+            tried_at: None,
             attempts: Vec::new(),
         }
     }
@@ -363,6 +429,12 @@ pub struct TakenOverride {
 pub struct Departed {
     /// The workload's UID.
     pub workload_uid: String,
+    /// Its kind: with its name, what one has that is made again.
+    #[serde(default)]
+    pub kind: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
     /// The workload's generation that is known to be elsewhere; a later one may have come back.
     pub generation: i64,
 }
@@ -409,6 +481,16 @@ impl MigrationGateStatus {
     /// The migration with this fingerprint, if it is still remembered in detail.
     pub fn migration(&self, fingerprint: &str) -> Option<&Migration> {
         self.migrations.iter().find(|migration| migration.fingerprint == fingerprint)
+    }
+
+    /// Whether this says anything. A complaint about a record that can't be read leaves a condition of its own in a status
+    /// that may have had none; what the controller writes has `Migrated` among its conditions.
+    pub fn says_anything(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.type_ == ConditionType::Migrated)
+            || self.active.is_some()
+            || self.last_attempt > 0
+            || !self.migrations.is_empty()
+            || !self.succeeded.is_empty()
     }
 
     /// Whether pods of this fingerprint pass.

@@ -24,6 +24,8 @@ pub struct Settings {
     pub command: Option<Vec<String>>,
     /// The container that is cloned, or the init container that is wrapped; the first container, if `None`.
     pub container: Option<String>,
+    /// The program of a wrapped init container that leaves it to its image; never empty.
+    pub entrypoint: Option<Vec<String>>,
     /// Another image for the migration.
     pub image: Option<String>,
     /// Environment variables, merged by name over the clone's: EnvVar objects as the user wrote them, unique by name.
@@ -107,6 +109,7 @@ impl Settings {
             match rule.key {
                 annotation::COMMAND => settings.command = Some(command(value).map_err(|e| bad(&e))?),
                 annotation::CONTAINER => settings.container = Some(container(value).map_err(|e| bad(&e))?),
+                annotation::ENTRYPOINT => settings.entrypoint = Some(command(value).map_err(|e| bad(&e))?),
                 annotation::IMAGE => settings.image = Some(image(value).map_err(|e| bad(&e))?),
                 annotation::ENV => settings.env = env(value).map_err(|e| bad(&e))?,
                 annotation::REVISION => settings.revision = Some(value.clone()),
@@ -186,7 +189,7 @@ const RULE_BACKOFF_LIMIT: Rule = Rule {
 };
 const RULE_SUSPEND: Rule = Rule { key: annotation::SUSPEND, allowed: "true or false", example: "true" };
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     Rule {
         key: annotation::COMMAND,
         allowed: COMMAND_RULE,
@@ -196,6 +199,11 @@ const RULES: [Rule; 13] = [
         key: annotation::CONTAINER,
         allowed: "the name of a container or of an init container of the pod template",
         example: "web",
+    },
+    Rule {
+        key: annotation::ENTRYPOINT,
+        allowed: COMMAND_RULE,
+        example: r#"/usr/bin/hydra, or ["/tini", "--", "hydra"]"#,
     },
     Rule {
         key: annotation::IMAGE,

@@ -14,9 +14,17 @@ async fn one_is_elected_its_success_is_recorded_and_all_open() {
     let world = World::boot("t-controller").await;
     let controller = Controller::start(&world.cluster, "a");
     world.deploy("orders", 3).await;
+    let stranger = world.stranger("orders").await;
+    world.verdict(&stranger, 1, "succeeded").await;
     world.agents_run("orders", 3).await;
     let (runner, attempt) = world.elected("orders").await;
     assert_eq!(attempt, 1);
+    let signalled = eventually("a record of the signal", async || {
+        let record = world.administrator.get(&format!("{GATES}/orders.deployment")).await.expect("the record");
+        Some(record).filter(|record| !record["status"]["active"]["signalledAt"].is_null())
+    })
+    .await;
+    assert_eq!(signalled["status"]["succeeded"], Value::Null, "a pod that nobody elected is believed");
     let held =
         |pod: &Value| pod["metadata"]["finalizers"].as_array().is_some_and(|all| all.contains(&json!(POD_FINALIZER)));
     assert!(held(&runner), "the runner is kept until its outcome is recorded");

@@ -5,6 +5,9 @@ mod support;
 use serde_json::{Value, json};
 use support::client::{MERGE, Somebody, namespace};
 use support::eventually;
+
+use migration_gate::controller::budget::{DEPARTED_KEPT, MESSAGE_BYTES, MIGRATIONS_BYTES, SUCCEEDED_KEPT};
+use migration_gate::migration::{Departed, Migration, MigrationGateStatus};
 use testcluster::{Cluster, Options, Profile};
 
 const GATES: &str = "/apis/migration-gate.dev/v1alpha1/namespaces/shop/migrationgates";
@@ -39,6 +42,7 @@ async fn the_definition_refuses_what_no_controller_would_write() {
 
     orders(&administrator).await;
     lock(&administrator).await;
+    largest(&administrator).await;
     cluster.down().expect("nothing is left behind");
 }
 
@@ -67,6 +71,30 @@ async fn orders(administrator: &Somebody) {
     administrator.patch(&path, MERGE, &removed).await.expect("an order can be removed");
     let twice = json!({ "spec": { "overrides": [order("Approve"), order("Approve")] } });
     administrator.patch(&path, MERGE, &twice).await.expect_err("the same order can't be given twice");
+}
+
+/// The largest status that a controller writes is taken, and can be replaced.
+async fn largest(administrator: &Somebody) {
+    administrator.must_create(GATES, &gate("largest", &json!([]))).await;
+    let number = |number: usize| format!("{number:032x}");
+    let migration = |at| Migration { command: "x".repeat(1000), ..Migration::unknown(&number(at)) };
+    let departed =
+        |at| Departed { workload_uid: number(at), kind: "Deployment".to_owned(), name: "x".repeat(253), generation: 1 };
+    let mut status = MigrationGateStatus {
+        succeeded: (0..SUCCEEDED_KEPT).map(number).collect(),
+        migrations: (0..2 * MIGRATIONS_BYTES / 1000).map(migration).collect(),
+        departed: (0..DEPARTED_KEPT).map(departed).collect(),
+        message: Some("x".repeat(MESSAGE_BYTES)),
+        ..MigrationGateStatus::default()
+    };
+    for last_attempt in [1, 2] {
+        status.last_attempt = last_attempt;
+        let written = json!({ "status": status });
+        administrator.patch(&format!("{GATES}/largest/status"), MERGE, &written).await.expect("it is not too large");
+    }
+    let read = administrator.get(&format!("{GATES}/largest")).await.expect("the record");
+    let read: MigrationGateStatus = serde_json::from_value(read["status"].clone()).expect("a status");
+    assert_eq!(read, status);
 }
 
 /// The lock: numbers only grow, and an attempt ends before the next one begins.

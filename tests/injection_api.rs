@@ -119,6 +119,15 @@ fn copying(name: &str) -> Value {
     deployment
 }
 
+/// A wrapped init container that leaves its program to its image.
+fn leaving_the_program(name: &str) -> Value {
+    let mut deployment = wrapping(name);
+    deployment["metadata"]["annotations"][annotation::ENTRYPOINT] = json!("alembic");
+    deployment["spec"]["template"]["spec"]["initContainers"] =
+        json!([{"name": "migrate", "image": "shop:1", "args": ["upgrade", "head"]}]);
+    deployment
+}
+
 fn template(deployment: &Value) -> &Value {
     &deployment["spec"]["template"]
 }
@@ -131,7 +140,8 @@ fn fingerprint(template: &Value) -> &Value {
 async fn whoever_writes_a_workload_and_however_nothing_rolls_out_by_itself() {
     let installed = Installed::boot("t-injection").await;
     let mut written = Vec::new();
-    for (how, manifest) in [("wrap", wrapping("wrap")), ("copy", copying("copy"))] {
+    let shapes = [("wrap", wrapping("wrap")), ("copy", copying("copy")), ("program", leaving_the_program("program"))];
+    for (how, manifest) in shapes {
         for way in ["client", "server", "create"] {
             let name = format!("{how}-{way}");
             let text = manifest.to_string().replace(&format!("\"{how}\""), &format!("\"{name}\""));
@@ -246,7 +256,7 @@ async fn the_label_takes_it_out(installed: &Installed, written: &[(String, &str,
 
 /// What `migration-gate inject` prints is what the webhook makes of it.
 async fn offline_injection_is_the_webhooks(installed: &Installed) {
-    for manifest in [wrapping("offline-wrap"), copying("offline-copy")] {
+    for manifest in [wrapping("offline-wrap"), copying("offline-copy"), leaving_the_program("offline-args")] {
         let name = manifest["metadata"]["name"].as_str().expect("a name");
         let file = installed.cluster.folder("manifests").expect("a folder").join("offline.json");
         std::fs::write(&file, manifest.to_string()).expect("a file");

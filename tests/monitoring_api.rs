@@ -23,7 +23,8 @@ struct Prometheus(SocketAddr);
 impl Prometheus {
     fn start(world: &World, targets: &[SocketAddr]) -> Prometheus {
         let folder = world.cluster.folder("prometheus").expect("a folder");
-        let alerts = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/monitoring/alerts.yaml");
+        let alerts = folder.join("alerts.yaml");
+        std::fs::write(&alerts, impatient().to_string()).expect("a file");
         let targets: Vec<String> = targets.iter().map(SocketAddr::to_string).collect();
         let config = json!({
             "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
@@ -73,10 +74,23 @@ impl Prometheus {
     }
 }
 
-/// The expressions of the alerts, by name, as they stand in the file.
+/// The alerts as they stand in the file.
+fn rules() -> Value {
+    serde_saphyr::from_str(include_str!("../deploy/monitoring/alerts.yaml")).expect("YAML")
+}
+
+/// The alerts, each raised a second after it is true: nobody here waits for minutes.
+fn impatient() -> Value {
+    let mut rules = rules();
+    for rule in rules["groups"][0]["rules"].as_array_mut().expect("rules") {
+        rule["for"] = json!("1s");
+    }
+    rules
+}
+
+/// The expressions of the alerts, by name.
 fn alerts() -> BTreeMap<String, String> {
-    let rules: Value = serde_saphyr::from_str(include_str!("../deploy/monitoring/alerts.yaml")).expect("YAML");
-    let rules = rules["groups"][0]["rules"].as_array().cloned().expect("rules");
+    let rules = rules()["groups"][0]["rules"].as_array().cloned().expect("rules");
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     rules.iter().map(|rule| (text(&rule["alert"]), text(&rule["expr"]))).collect()
 }
@@ -170,7 +184,7 @@ async fn alerts_and_dashboard_say_what_a_run_did() {
 }
 
 #[test]
-fn every_alert_is_in_the_runbook_and_every_metric_is_ours() {
+fn every_alert_waits_and_is_in_the_runbook_and_every_metric_is_ours() {
     let runbook = include_str!("../docs/operations.md");
     let mut metrics = migration_gate::metrics::Metrics::new();
     migration_gate::metrics::WebhookMetrics::register(metrics.registry());
@@ -178,8 +192,13 @@ fn every_alert_is_in_the_runbook_and_every_metric_is_ours() {
     migration_gate::metrics::ControllerMetrics::register(metrics.registry());
     let known = metrics.text();
     let all = alerts();
-    for alert in all.keys() {
+    for rule in rules()["groups"][0]["rules"].as_array().expect("rules") {
+        let alert = rule["alert"].as_str().expect("a name");
         assert!(runbook.contains(&format!("### {alert}\n")), "{alert} has no section in the runbook");
+        let section = format!("docs/operations.md#{}", alert.to_lowercase());
+        assert_eq!(rule["annotations"]["runbook"], section, "{alert} leads elsewhere");
+        // One odd scrape wakes nobody.
+        assert!(rule["for"].as_str().is_some_and(|wait| wait.ends_with('m')), "{alert} is raised at once");
     }
     for query in all.values().cloned().chain(queries()) {
         for word in query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {

@@ -162,6 +162,54 @@ fn adopted() -> Value {
     })
 }
 
+/// From outside a group that lacks its image and a namespace that lacks patience look as if we held them.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_said_who_holds_what_we_dont() {
+    let world = World::boot("t-holders").await;
+    let controller = Controller::start(&world.cluster, "a");
+    let administrator = Person::administrator(&world.cluster);
+    let explained = |subject: &str| administrator.says(&["explain", subject, "-n", "shop"]);
+    world.deploy("orders", 0).await;
+    let slow = json!({ "spec": { "replicas": 2, "template": { "spec": { "terminationGracePeriodSeconds": 720 } } } });
+    world.administrator.patch(&format!("{DEPLOYMENTS}/orders"), MERGE, &slow).await.expect("two patient pods");
+    let pods = eventually("two pods", async || Some(world.pods("orders").await).filter(|pods| pods.len() == 2)).await;
+    phase(&world, "orders", "Pending").await;
+
+    let pulling = json!({ "waiting": { "reason": "ErrImagePull", "message": "shop:1: not found" } });
+    world.say(&pods[1], pulling).await;
+    let name = text(&pods[1]["metadata"]["name"]);
+    explained("orders").has(&format!("{name}: the image shop:1 of its container migration-gate-migrate can't be had"));
+    explained("orders").has("ErrImagePull: shop:1: not found").has("an image that is there: change the Deployment");
+
+    // One of them runs when the namespace is deleted, and its outcome is not known.
+    world.say(&pods[1], json!({ "waiting": null, "running": { "startedAt": "2026-11-21T10:00:00Z" } })).await;
+    world.elected("orders").await;
+    world.administrator.delete("/api/v1/namespaces/shop", &json!({})).await.expect("the namespace is deleted");
+    let said = eventually("its pods to be in deletion", async || {
+        let said = explained("orders");
+        said.out.contains("terminationGracePeriodSeconds").then_some(said)
+    })
+    .await;
+    said.has("namespace shop is being deleted")
+        .has(&format!("pod {name} (finalizer {POD_FINALIZER}, until the end of its attempt is known)"))
+        .has("has a grace period of 12m0s");
+    // Without us the pods are left. Kubernetes before 1.33 may delete a namespace's Deployments before its pods.
+    controller.end();
+    let free = json!({ "metadata": { "finalizers": null } });
+    world.administrator.patch(&format!("{PODS}/{name}"), MERGE, &free).await.expect("the pod's finalizer goes");
+    world.administrator.patch(&format!("{GATES}/orders.deployment"), MERGE, &free).await.expect("the record's goes");
+    explained("orders")
+        .has("nothing of ours holds it; pod ")
+        .has("has a grace period of 12m0s")
+        .has("pods beside it: 1");
+    world.administrator.delete(&format!("{DEPLOYMENTS}/orders"), &json!({})).await.expect("the Deployment is deleted");
+    eventually("the Deployment to go", async || world.administrator.get(&format!("{DEPLOYMENTS}/orders")).await.err())
+        .await;
+    explained("orders").has("namespace shop is being deleted").has("nothing of ours holds it; pod ");
+    explained(&format!("pod/{name}")).has("nothing of ours holds it; pod ");
+    world.cluster.down().expect("nothing is left behind");
+}
+
 /// Plays the kubelet of pods without a gate: they get ready, and those that are deleted go.
 struct Kubelet(Arc<AtomicBool>);
 

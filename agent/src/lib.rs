@@ -1,9 +1,9 @@
 //! The agent: waits inside the migration init container, in the app's own image, and runs the command when its pod is
 //! elected.
 //!
-//! [`machine`] decides, [`run`](mod@run) does; [`signal`] and [`journal`] are what both speak of. The rest is one thing a
-//! file: [`args`], [`install`], [`watch`] (the signal directory), [`wait_for`] and [`probe`], [`running`] with [`output`]
-//! and [`family`], [`fence`], [`report`], [`notify`] (Unix signals), [`say`].
+//! [`machine`] decides, with [`past`] as its memory, and [`run`](mod@run) does; [`signal`] and [`journal`] are what both
+//! speak of. The rest is one thing a file: [`args`], [`install`], [`watch`] (the signal directory), [`wait_for`] and
+//! [`probe`], [`running`] with [`output`] and [`family`], [`fence`], [`report`], [`notify`] (Unix signals), [`say`].
 //!
 //! # Exit codes
 //!
@@ -30,6 +30,7 @@ pub mod journal;
 pub mod machine;
 pub mod notify;
 pub mod output;
+pub mod past;
 pub mod probe;
 pub mod report;
 pub mod run;

@@ -7,24 +7,26 @@
 //!
 //! - `started` is in the journal before the command exists, so a lost process is never followed by a second run;
 //! - the trace is in the termination message before the command exists, so that a SIGKILL leaves it behind;
+//! - the agent looks once more before each command. Writing may take long, and so may the end of what the first command
+//!   left behind: if the attempt was settled meanwhile, somebody else may be elected, and nothing may start any more;
 //! - the outcome is in the journal before it is in the message: a restarted agent can repeat what the journal knows,
 //!   and nobody can repeat what only a lost message knew. That holds for `notStarted` too: once it has been said of an
 //!   attempt, no later agent with this journal begins that attempt, even if its kubelet first shows it old signals.
 //!
-//! **A run signal counts only if it appears after this process started.** One that was there at the start is answered
-//! with what the journal holds: its outcome, or `interrupted` if the journal knows only the start, or `notStarted`.
+//! There are two kinds of run signals:
 //!
-//! An answer is given by exiting. But the kubelet restarts a failed init container at once only the first time, and
-//! later after a back-off; and the process that came before has normally given the same answer, which the controller
-//! is just reading from `lastState`. So an agent that *repeats* (the journal knows the attempt) puts the answer into
-//! its message first, where any death of the container publishes it, and then lingers for [`LINGER`] before it exits:
-//! the settled mark or the pass makes the exit needless. It does not linger over a success, whose exit is never
-//! followed by a restart, nor over an attempt that the journal does not know: no earlier process can have answered it.
+//! - One that **was there when this process started** is never obeyed, because a process before this one may have obeyed
+//!   it. It is answered with what the journal holds: its outcome, `interrupted` if that is only the start, `notStarted`
+//!   if it is nothing.
+//! - One that **appears** is obeyed, unless its attempt is [past](super::past).
+//!
+//! An answer is given by exiting; [`Leave`] says how.
 
 use std::time::Duration;
 
 use crate::attempt::{EXIT_STOPPED, Ending, Exit, Plan, Step};
 use crate::journal::{Entry, JournalView};
+use crate::past::{Past, Standing};
 use crate::signal::{News, Order, Run};
 use migration_gate_contract::Outcome;
 
@@ -34,7 +36,7 @@ pub const LINGER: Duration = Duration::from_secs(5);
 /// What the agent hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
-    /// The signal directory as it is now. May be said again without a change.
+    /// The signal directory as it is now. May be said again without a change. Also to [`Action::LookAgain`].
     Seen(News),
     /// To [`Action::Await`]: every target was reached.
     TargetsReached,
@@ -50,9 +52,9 @@ pub enum Input {
     CommandInterrupted(Exit),
     /// The same, but who held that lock for it ended it because its time was over.
     CommandTimedOut(Exit),
-    /// A termination signal.
+    /// A termination signal. Also to [`Action::LookAgain`].
     StopRequested,
-    /// The attempt's time limit, counted from its first [`Action::Spawn`], is over.
+    /// The attempt's time limit, counted from its first [`Action::Spawn`], is over. Also to [`Action::LookAgain`].
     TimeUp,
     /// To [`Action::Linger`]: [`LINGER`] is over.
     LingerOver,
@@ -71,6 +73,8 @@ pub enum Action {
     WriteStarted(u32),
     /// Write the trace of the attempt into the termination message.
     WriteTrace(u32),
+    /// Say at once what there is: a termination signal, the end of the time limit, or the signal directory as it is now.
+    LookAgain,
     /// Start a command of the attempt.
     Spawn(Run, Step),
     /// Send SIGTERM to the command. Whoever asked for it knows how patient to be.
@@ -91,51 +95,66 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Agent {
     plan: Plan,
-    /// The latest attempt that the journal knew at the start, or that was seen settled: none up to it is begun.
-    floor: Option<u32>,
-    /// The journal's latest attempt as it was at the start, until it is settled.
-    past: Option<(u32, Entry)>,
+    past: Past,
     phase: Phase,
 }
 
+/// What the agent is at. An attempt goes through these from `Awaiting` to `Reporting`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
+    /// It has no order.
     Idle,
+    /// It has one, and waits for the targets. Nothing of the attempt exists.
     Awaiting(Run),
+    /// The start is being journalled.
     Starting(Run),
+    /// The trace is being written.
     Tracing(Run),
-    Running(Run, Step, Stop),
-    Recording(u32, Ending, Then),
-    Reporting(u32, Ending, Then),
+    /// It looks once more before it starts this command.
+    Looking(Run, Step),
+    /// This command runs; once it is being ended, for this reason.
+    Running(Run, Step, Option<Cause>),
+    /// The answer is being journalled.
+    Recording(u32, Ending, Leave),
+    /// It is being written into the message.
+    Reporting(u32, Ending, Leave),
+    /// It is there, and the exit waits for the mark.
     Lingering(u32, Ending),
+    /// The agent exits.
     Over,
 }
 
-/// Why a running command is being ended. The first reason stays.
+/// Why a command is ended. The first reason stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Stop {
-    No,
+enum Cause {
+    /// The agent was asked to stop, the attempt is over for the controller, or a lock was lost.
     Interrupted,
+    /// Its time is over.
     TimedOut,
 }
 
-/// What follows an answer.
+/// How the agent exits once its answer is in the termination message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Then {
-    Exit,
-    Linger,
-    Pass,
+enum Leave {
+    /// At once, with the answer's code.
+    Now,
+    /// The same, but only when the mark did not come within [`LINGER`]. The kubelet restarts an init container at once
+    /// only the first time, and later after a back-off. An answer that is *repeated* has normally been given by an agent
+    /// before, and the controller is just reading it from `lastState`: the mark makes the exit needless. The answer is in
+    /// the message meanwhile, where any death of the container publishes it.
+    Late,
+    /// At once, with 0: the pass is there.
+    Passed,
 }
 
 impl Agent {
     /// The state of a new process, from the journal and the signal directory as they are at its start.
     pub fn start(plan: Plan, journal: &JournalView, news: News) -> (Agent, Action) {
-        let past = journal.latest();
-        let floor = past.map(|(attempt, _)| attempt);
-        let agent = Agent { plan, floor, past, phase: Phase::Idle };
-        match news.order {
-            Order::Run(run) => agent.answer(run.attempt, journal.find(run.attempt), news),
-            Order::None | Order::Settled(_) => agent.idle(news),
+        let agent = Agent { plan, past: Past::of(journal), phase: Phase::Idle };
+        let Order::Run(run) = news.order else { return agent.consider(news) };
+        match journal.find(run.attempt) {
+            Some(entry) => agent.repeat(run.attempt, entry, news),
+            None => agent.decline(run.attempt, news),
         }
     }
 
@@ -143,52 +162,68 @@ impl Agent {
     #[must_use]
     pub fn on(self, input: Input) -> (Agent, Action) {
         match (self.phase, input) {
-            (Phase::Idle, Input::Seen(news)) => self.idle(news),
+            (Phase::Idle, Input::Seen(news)) => self.consider(news),
             (Phase::Idle, Input::StopRequested) => self.exit(EXIT_STOPPED),
 
-            (Phase::Awaiting(run), Input::Seen(news)) if overtakes(news.order, run.attempt) => self.idle(news),
-            (Phase::Awaiting(run), Input::Seen(news)) if news.opened => {
-                self.record(run.attempt, Ending::NOT_STARTED, Then::Pass)
+            // No command of the attempt was started yet, so whatever speaks against it is heeded.
+            (Phase::Awaiting(run) | Phase::Looking(run, Step::Command), Input::Seen(news))
+                if news.order.ends(run.attempt) =>
+            {
+                self.consider(news)
             }
-            (Phase::Awaiting(run), Input::StopRequested) => self.record(run.attempt, Ending::NOT_STARTED, Then::Exit),
+            (Phase::Awaiting(run) | Phase::Looking(run, Step::Command), Input::Seen(news)) if news.opened => {
+                self.decline(run.attempt, news)
+            }
+            (Phase::Awaiting(run) | Phase::Looking(run, Step::Command), Input::StopRequested) => {
+                self.record(run.attempt, Ending::NOT_STARTED, Leave::Now)
+            }
+
             (Phase::Awaiting(run), Input::TargetsReached) => {
                 self.enter(Phase::Starting(run), Action::WriteStarted(run.attempt))
             }
-
             (Phase::Starting(run), Input::Synced) => self.enter(Phase::Tracing(run), Action::WriteTrace(run.attempt)),
-            (Phase::Starting(run), Input::NotSynced) => self.record(run.attempt, Ending::NOT_STARTED, Then::Exit),
-            (Phase::Tracing(run), Input::Written) => self.spawn(run, Step::Command),
+            (Phase::Starting(run), Input::NotSynced) => self.record(run.attempt, Ending::NOT_STARTED, Leave::Now),
+            (Phase::Tracing(run), Input::Written) => self.look_again(run, Step::Command),
 
-            (Phase::Running(run, step, stop), Input::CommandEnded(exit)) => self.ended(run, step, stop, exit),
-            (Phase::Running(run, step, stop), Input::CommandInterrupted(exit)) => {
-                self.ended(run, step, stop.or(Stop::Interrupted), exit)
+            (Phase::Looking(run, Step::Verify), Input::StopRequested) => self.skip_verify(run, Cause::Interrupted),
+            (Phase::Looking(run, Step::Verify), Input::TimeUp) => self.skip_verify(run, Cause::TimedOut),
+            (Phase::Looking(run, Step::Verify), Input::Seen(news)) if news.order.ends(run.attempt) => {
+                self.skip_verify(run, Cause::Interrupted)
             }
-            (Phase::Running(run, step, stop), Input::CommandTimedOut(exit)) => {
-                self.ended(run, step, stop.or(Stop::TimedOut), exit)
+            (Phase::Looking(run, step), Input::Seen(_)) => {
+                self.enter(Phase::Running(run, step, None), Action::Spawn(run, step))
             }
-            (Phase::Running(run, step, stop), Input::StopRequested) => {
-                self.enter(Phase::Running(run, step, stop.or(Stop::Interrupted)), Action::Forward)
+
+            (Phase::Running(run, step, cause), Input::CommandEnded(exit)) => self.ended(run, step, cause, exit),
+            (Phase::Running(run, step, cause), Input::CommandInterrupted(exit)) => {
+                self.ended(run, step, cause.or(Some(Cause::Interrupted)), exit)
             }
-            (Phase::Running(run, step, stop), Input::TimeUp) => {
-                self.enter(Phase::Running(run, step, stop.or(Stop::TimedOut)), Action::End)
+            (Phase::Running(run, step, cause), Input::CommandTimedOut(exit)) => {
+                self.ended(run, step, cause.or(Some(Cause::TimedOut)), exit)
             }
-            // The attempt is on record as over, so somebody else may be elected already: two at once would be worse
-            // than one that was interrupted. Sound evidence never leads here; an operator's mistake can.
-            (Phase::Running(run, step, stop), Input::Seen(news)) if overtakes(news.order, run.attempt) => {
-                self.enter(Phase::Running(run, step, stop.or(Stop::Interrupted)), Action::End)
+            (Phase::Running(run, step, cause), Input::StopRequested) => {
+                self.enter(Phase::Running(run, step, cause.or(Some(Cause::Interrupted))), Action::Forward)
+            }
+            (Phase::Running(run, step, cause), Input::TimeUp) => {
+                self.enter(Phase::Running(run, step, cause.or(Some(Cause::TimedOut))), Action::End)
+            }
+            // The attempt is on record as over, so somebody else may be elected soon: two at once would be worse than one
+            // that was interrupted. Proof of the command's end never leads here; a fence that rests on less can.
+            (Phase::Running(run, step, cause), Input::Seen(news)) if news.order.ends(run.attempt) => {
+                self.enter(Phase::Running(run, step, cause.or(Some(Cause::Interrupted))), Action::End)
             }
 
             // What can't be journalled is said all the same: the message is then the only word there is.
-            (Phase::Recording(attempt, ending, then), Input::Synced | Input::NotSynced) => {
-                self.report(attempt, ending, then)
+            (Phase::Recording(attempt, ending, leave), Input::Synced | Input::NotSynced) => {
+                self.report(attempt, ending, leave)
             }
-            (Phase::Reporting(_, _, Then::Pass), Input::Written) => self.exit(0),
-            (Phase::Reporting(attempt, ending, Then::Linger), Input::Written) if ending.code() != 0 => {
+            (Phase::Reporting(_, ending, Leave::Now), Input::Written) => self.exit(ending.code()),
+            (Phase::Reporting(_, _, Leave::Passed), Input::Written) => self.exit(0),
+            (Phase::Reporting(attempt, ending, Leave::Late), Input::Written) => {
                 self.enter(Phase::Lingering(attempt, ending), Action::Linger)
             }
-            (Phase::Reporting(_, ending, _), Input::Written) => self.exit(ending.code()),
 
-            (Phase::Lingering(attempt, _), Input::Seen(news)) if overtakes(news.order, attempt) => self.idle(news),
+            (Phase::Lingering(attempt, _), Input::Seen(news)) if news.order.ends(attempt) => self.consider(news),
             (Phase::Lingering(..), Input::Seen(news)) if news.opened => self.exit(0),
             (Phase::Lingering(_, ending), Input::StopRequested | Input::LingerOver) => self.exit(ending.code()),
 
@@ -196,68 +231,71 @@ impl Agent {
         }
     }
 
-    /// What the news mean to an agent that does nothing, or that stops doing what it did because of them.
-    fn idle(mut self, news: News) -> (Agent, Action) {
+    /// What news mean to an agent that is at nothing, or that drops what it was at because of them.
+    fn consider(mut self, news: News) -> (Agent, Action) {
         match news.order {
-            Order::Run(run) if Some(run.attempt) > self.floor => {
-                return match news.opened {
-                    // Whoever ordered the attempt still needs an answer to it.
-                    true => self.record(run.attempt, Ending::NOT_STARTED, Then::Pass),
-                    false => self.enter(Phase::Awaiting(run), Action::Await),
-                };
-            }
-            // The journal knows the attempt, yet its signal was not there at the start: a kubelet that was restarted
-            // showed an old value first.
-            Order::Run(run) => {
-                if let Some((attempt, entry)) = self.past
-                    && attempt == run.attempt
-                {
-                    return self.answer(attempt, Some(entry), news);
-                }
-            }
-            Order::Settled(attempt) => {
-                self.floor = self.floor.max(Some(attempt));
-                self.past = self.past.filter(|(past, _)| *past > attempt);
-            }
+            Order::Run(run) => match self.past.standing(run.attempt) {
+                // Whoever ordered the attempt still needs an answer to it.
+                Standing::New if news.opened => return self.decline(run.attempt, news),
+                Standing::New => return self.enter(Phase::Awaiting(run), Action::Await),
+                Standing::Known(entry) => return self.repeat(run.attempt, entry, news),
+                Standing::Old => {}
+            },
+            Order::Settled(attempt) => self.past = self.past.settled(attempt),
             Order::None => {}
         }
         if news.opened { self.exit(0) } else { self.enter(Phase::Idle, Action::Wait) }
     }
 
-    /// Answers a signal that is not obeyed with what the journal knows.
-    fn answer(self, attempt: u32, entry: Option<Entry>, news: News) -> (Agent, Action) {
-        let then = |then| if news.opened { Then::Pass } else { then };
+    /// Answers an order for an attempt that will not be started here.
+    fn decline(self, attempt: u32, news: News) -> (Agent, Action) {
+        // Nobody can have given this answer before, so there is no mark to wait for.
+        self.record(attempt, Ending::NOT_STARTED, if news.opened { Leave::Passed } else { Leave::Now })
+    }
+
+    /// Answers an order for an attempt that the journal knows with what it knows.
+    fn repeat(self, attempt: u32, entry: Entry, news: News) -> (Agent, Action) {
+        let leave = |ending: Ending| match (news.opened, ending.code()) {
+            (true, _) => Leave::Passed,
+            // The kubelet never restarts what exits with 0.
+            (false, 0) => Leave::Now,
+            (false, _) => Leave::Late,
+        };
         match entry {
-            Some(Entry::Ended(ending)) => self.report(attempt, ending, then(Then::Linger)),
-            Some(Entry::Started) => self.record(attempt, Ending::INTERRUPTED, then(Then::Linger)),
-            None => self.record(attempt, Ending::NOT_STARTED, then(Then::Exit)),
+            Entry::Ended(ending) => self.report(attempt, ending, leave(ending)),
+            Entry::Started => self.record(attempt, Ending::INTERRUPTED, leave(Ending::INTERRUPTED)),
         }
     }
 
+    fn look_again(self, run: Run, step: Step) -> (Agent, Action) {
+        self.enter(Phase::Looking(run, step), Action::LookAgain)
+    }
+
+    /// The command succeeded, and there is a reason not to start the one that verifies it.
+    fn skip_verify(self, run: Run, cause: Cause) -> (Agent, Action) {
+        self.ended(run, Step::Command, Some(cause), Exit::Code(0))
+    }
+
     /// What follows when a command of the attempt ended.
-    fn ended(self, run: Run, step: Step, stop: Stop, exit: Exit) -> (Agent, Action) {
-        let outcome = match (stop, exit, step) {
-            (Stop::Interrupted, ..) => Outcome::Interrupted,
-            (Stop::TimedOut, ..) => Outcome::TimedOut,
-            (Stop::No, Exit::Code(0), Step::Command) if self.plan == Plan::CommandAndVerify => {
-                return self.spawn(run, Step::Verify);
+    fn ended(self, run: Run, step: Step, cause: Option<Cause>, exit: Exit) -> (Agent, Action) {
+        let outcome = match (cause, exit, step) {
+            (Some(Cause::Interrupted), ..) => Outcome::Interrupted,
+            (Some(Cause::TimedOut), ..) => Outcome::TimedOut,
+            (None, Exit::Code(0), Step::Command) if self.plan == Plan::CommandAndVerify => {
+                return self.look_again(run, Step::Verify);
             }
-            (Stop::No, Exit::Code(0), _) => Outcome::Succeeded,
-            (Stop::No, ..) => Outcome::Failed,
+            (None, Exit::Code(0), _) => Outcome::Succeeded,
+            (None, ..) => Outcome::Failed,
         };
-        self.record(run.attempt, Ending { outcome, exit: Some(exit) }, Then::Exit)
+        self.record(run.attempt, Ending { outcome, exit: Some(exit) }, Leave::Now)
     }
 
-    fn spawn(self, run: Run, step: Step) -> (Agent, Action) {
-        self.enter(Phase::Running(run, step, Stop::No), Action::Spawn(run, step))
+    fn record(self, attempt: u32, ending: Ending, leave: Leave) -> (Agent, Action) {
+        self.enter(Phase::Recording(attempt, ending, leave), Action::WriteOutcome(attempt, ending))
     }
 
-    fn record(self, attempt: u32, ending: Ending, then: Then) -> (Agent, Action) {
-        self.enter(Phase::Recording(attempt, ending, then), Action::WriteOutcome(attempt, ending))
-    }
-
-    fn report(self, attempt: u32, ending: Ending, then: Then) -> (Agent, Action) {
-        self.enter(Phase::Reporting(attempt, ending, then), Action::WriteMessage(attempt, ending))
+    fn report(self, attempt: u32, ending: Ending, leave: Leave) -> (Agent, Action) {
+        self.enter(Phase::Reporting(attempt, ending, leave), Action::WriteMessage(attempt, ending))
     }
 
     fn exit(self, code: u8) -> (Agent, Action) {
@@ -266,21 +304,5 @@ impl Agent {
 
     fn enter(self, phase: Phase, action: Action) -> (Agent, Action) {
         (Agent { phase, ..self }, action)
-    }
-}
-
-impl Stop {
-    fn or(self, reason: Stop) -> Stop {
-        if self == Stop::No { reason } else { self }
-    }
-}
-
-/// Whether the order says that the attempt is over: it is settled, or a later one was ordered, which happens only after
-/// that and may hide the mark.
-fn overtakes(order: Order, attempt: u32) -> bool {
-    match order {
-        Order::Settled(settled) => settled >= attempt,
-        Order::Run(run) => run.attempt > attempt,
-        Order::None => false,
     }
 }

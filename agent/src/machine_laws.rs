@@ -206,6 +206,7 @@ impl Pod {
     }
 
     fn spawn(&mut self, attempt: u32, step: Step) {
+        assert!(!self.values[self.shown].order.ends(attempt), "attempt {attempt} is shown to be over");
         assert_ne!(self.at_start, Some(attempt), "its signal was there at the start");
         assert_eq!(self.message, Some(Message::Trace(attempt)), "the trace is in the message first");
         assert!(!self.answered.contains_key(&attempt), "attempt {attempt} was answered already");
@@ -225,6 +226,11 @@ impl Pod {
         let synced = if matches!(reply, Reply::Good) { Input::Synced } else { Input::NotSynced };
         match action {
             Action::Await => Some(Input::TargetsReached),
+            Action::LookAgain => Some(match reply {
+                Reply::Good => Input::Seen(self.values[self.shown]),
+                Reply::Bad => Input::StopRequested,
+                Reply::Unsure => Input::TimeUp,
+            }),
             Action::WriteStarted(attempt) if self.journal.contains_key(&attempt) => Some(Input::NotSynced),
             Action::WriteStarted(attempt) => {
                 if !matches!(reply, Reply::Bad) {

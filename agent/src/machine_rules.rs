@@ -49,13 +49,18 @@ fn last(journal: &JournalView, news: News, inputs: &[Input]) -> Action {
     *actions(Plan::Command, journal, news, inputs).last().expect("at least the first")
 }
 
-/// The inputs that lead from the start to a running command.
-fn running(attempt: u32) -> [Input; 4] {
+/// The inputs that lead from the start to the last look before the command.
+fn looking(attempt: u32) -> [Input; 4] {
     [Input::Seen(run(attempt)), Input::TargetsReached, Input::Synced, Input::Written]
 }
 
+/// The inputs that lead from the start to a running command.
+fn running(attempt: u32) -> Vec<Input> {
+    [&looking(attempt)[..], &[Input::Seen(run(attempt))]].concat()
+}
+
 fn after_running(more: &[Input]) -> Action {
-    last(&JournalView::EMPTY, News::NONE, &[&running(1), more].concat())
+    last(&JournalView::EMPTY, News::NONE, &[&running(1)[..], more].concat())
 }
 
 #[test]
@@ -68,6 +73,7 @@ fn an_attempt_is_journalled_then_traced_then_run_then_journalled_then_told() {
             Action::Await,
             Action::WriteStarted(1),
             Action::WriteTrace(1),
+            Action::LookAgain,
             Action::Spawn(order(1), Step::Command),
             Action::WriteOutcome(1, SUCCEEDED),
             Action::WriteMessage(1, SUCCEEDED),
@@ -168,7 +174,7 @@ fn a_pass_is_heeded_only_after_the_verdict_of_an_attempt_that_was_ordered() {
     let pass = Input::Seen(opened(run(1)));
     // Before it began: the order still gets its answer, and the exit passes.
     for inputs in [vec![Input::Seen(run(1)), pass], vec![pass]] {
-        let did = actions(Plan::Command, &JournalView::EMPTY, News::NONE, &[inputs, running(1)[2..].to_vec()].concat());
+        let did = actions(Plan::Command, &JournalView::EMPTY, News::NONE, &[inputs, looking(1)[2..].to_vec()].concat());
         let end = [
             Action::WriteOutcome(1, Ending::NOT_STARTED),
             Action::WriteMessage(1, Ending::NOT_STARTED),
@@ -287,16 +293,54 @@ fn a_command_whose_attempt_is_on_record_as_over_is_ended() {
 #[test]
 fn both_commands_must_succeed() {
     let both = |ends: &[Input]| {
-        let inputs = [&running(1), ends].concat();
+        let inputs = [&running(1)[..], ends].concat();
         *actions(Plan::CommandAndVerify, &JournalView::EMPTY, News::NONE, &inputs).last().expect("at least the first")
     };
     let [ok, bad] = [Input::CommandEnded(OK), Input::CommandEnded(Exit::Code(3))];
-    assert_eq!(both(&[ok]), Action::Spawn(order(1), Step::Verify));
-    assert_eq!(both(&[ok, ok]), Action::WriteOutcome(1, SUCCEEDED));
-    assert_eq!(both(&[ok, bad]), Action::WriteOutcome(1, FAILED));
+    let look = Input::Seen(run(1));
+    assert_eq!(both(&[ok]), Action::LookAgain);
+    assert_eq!(both(&[ok, look]), Action::Spawn(order(1), Step::Verify));
+    assert_eq!(both(&[ok, look, ok]), Action::WriteOutcome(1, SUCCEEDED));
+    assert_eq!(both(&[ok, look, bad]), Action::WriteOutcome(1, FAILED));
     assert_eq!(both(&[bad]), Action::WriteOutcome(1, FAILED));
     let interrupted = Ending { outcome: Outcome::Interrupted, exit: Some(OK) };
     assert_eq!(both(&[Input::StopRequested, ok]), Action::WriteOutcome(1, interrupted));
+}
+
+#[test]
+fn what_speaks_against_a_command_before_it_is_there_keeps_it_from_starting() {
+    let heard = |input| last(&JournalView::EMPTY, News::NONE, &[&looking(2)[..], &[input]].concat());
+    for overtaken in [settled(2), settled(3)] {
+        assert_eq!(heard(Input::Seen(overtaken)), Action::Wait, "{overtaken:?}");
+    }
+    assert_eq!(heard(Input::Seen(run(3))), Action::Await);
+    assert_eq!(heard(Input::Seen(opened(settled(2)))), Action::Exit(0));
+    for input in [Input::StopRequested, Input::Seen(opened(run(2)))] {
+        assert_eq!(heard(input), Action::WriteOutcome(2, Ending::NOT_STARTED), "{input:?}");
+    }
+    for old in [News::NONE, settled(1), run(1)] {
+        assert_eq!(heard(Input::Seen(old)), Action::Spawn(order(2), Step::Command), "{old:?}");
+    }
+    // And not later in this process, if an old value shows again.
+    let inputs = [&looking(2)[..], &[Input::Seen(settled(2)), Input::Seen(run(2))]].concat();
+    assert_eq!(last(&JournalView::EMPTY, News::NONE, &inputs), Action::Wait);
+}
+
+#[test]
+fn what_speaks_against_the_second_command_ends_the_attempt_between_both() {
+    let between = |input| {
+        let inputs = [&running(1)[..], &[Input::CommandEnded(OK), input]].concat();
+        *actions(Plan::CommandAndVerify, &JournalView::EMPTY, News::NONE, &inputs).last().expect("at least the first")
+    };
+    for input in [Input::Seen(settled(1)), Input::Seen(run(2)), Input::StopRequested] {
+        let interrupted = Ending { outcome: Outcome::Interrupted, exit: Some(OK) };
+        assert_eq!(between(input), Action::WriteOutcome(1, interrupted), "{input:?}");
+    }
+    let timed_out = Ending { outcome: Outcome::TimedOut, exit: Some(OK) };
+    assert_eq!(between(Input::TimeUp), Action::WriteOutcome(1, timed_out));
+    for news in [News::NONE, run(1), opened(run(1))] {
+        assert_eq!(between(Input::Seen(news)), Action::Spawn(order(1), Step::Verify), "{news:?}");
+    }
 }
 
 #[test]

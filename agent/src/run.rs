@@ -136,6 +136,7 @@ impl Shell {
                 self.write_message(&text);
                 Next::Input(Input::Written)
             }
+            Action::LookAgain => Next::Input(self.look_again()),
             Action::Spawn(order, step) => self.spawn(order.timeout_seconds, step),
             Action::Forward => {
                 if let Doing::Running(running) = &self.doing {
@@ -284,8 +285,7 @@ impl Shell {
         if self.notices.take_stop() {
             return Some(Input::StopRequested);
         }
-        if self.time_up.is_some_and(|time_up| time_up <= Instant::now()) {
-            self.time_up = None;
+        if self.is_time_up() {
             self.note("the time limit is over; ending the command");
             return Some(Input::TimeUp);
         }
@@ -303,13 +303,46 @@ impl Shell {
         }
     }
 
+    /// What there is to hear before a command exists, whether or not it was heard before.
+    fn look_again(&mut self) -> Input {
+        if self.notices.take_stop() {
+            return Input::StopRequested;
+        }
+        if self.is_time_up() {
+            self.note("the time limit is over; the second command is not started");
+            return Input::TimeUp;
+        }
+        match self.read() {
+            Some(news) => {
+                self.news = news;
+                Input::Seen(news)
+            }
+            // Nobody knows whether the attempt is settled: let somebody else have the turn.
+            None => {
+                self.note("nothing is started, because the signals can't be read");
+                Input::StopRequested
+            }
+        }
+    }
+
+    /// Whether the time limit is over; says so once.
+    fn is_time_up(&mut self) -> bool {
+        self.time_up.take_if(|time_up| *time_up <= Instant::now()).is_some()
+    }
+
     /// Reads the signal directory; returns what it says if that is not what the machine heard last.
     fn look(&mut self) -> Option<News> {
+        let news = self.read()?;
+        (news != std::mem::replace(&mut self.news, news)).then_some(news)
+    }
+
+    /// Reads the signal directory; says why it can't be read, once.
+    fn read(&mut self) -> Option<News> {
         self.look_at = Instant::now() + self.signals.patience();
         match self.signals.read() {
             Ok(news) => {
                 self.unreadable = None;
-                (news != std::mem::replace(&mut self.news, news)).then_some(news)
+                Some(news)
             }
             Err(sentence) => {
                 if self.unreadable.as_ref() != Some(&sentence) {

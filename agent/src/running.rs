@@ -15,15 +15,8 @@ use crate::family::{kill_container, reap, signal_descendants};
 use crate::output::Pump;
 use crate::report::Tail;
 use crate::say::say;
+use migration_gate_contract::ending::{GRACE, LEFTOVER_GRACE, LEFTOVER_MOMENT, OUTPUT_PATIENCE};
 
-/// From the SIGTERM that ends a command to the SIGKILL: a pod's own default.
-pub const GRACE: Duration = Duration::from_secs(30);
-/// From a command's end to the SIGTERM to what it left behind: a `tee` at the end of a pipe needs a moment.
-const MOMENT: Duration = Duration::from_millis(200);
-/// From that SIGTERM to the SIGKILL.
-const LEFTOVER_GRACE: Duration = Duration::from_secs(5);
-/// How long the rest of the output waits for whoever reads it.
-const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two rounds of SIGKILL, at first and at last.
 const ROUNDS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 /// After so many rounds something is wrong: it is said, and harder measures are taken.
@@ -115,7 +108,7 @@ impl Running {
                 Some(exit) if !reaped.left => return Some(self.finish(exit, tail)),
                 // A command whose grace was over has used up that of its descendants too.
                 Some(exit) if self.is_over(now) => self.state = State::Sweeping { exit, next: now, rounds: 1 },
-                Some(exit) => self.state = State::Sweeping { exit, next: now + MOMENT, rounds: 0 },
+                Some(exit) => self.state = State::Sweeping { exit, next: now + LEFTOVER_MOMENT, rounds: 0 },
                 None if self.is_over(now) => {
                     let _ = kill_process_group(self.leader, Signal::KILL);
                 }

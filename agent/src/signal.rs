@@ -31,6 +31,18 @@ pub struct Run {
     pub timeout_seconds: Option<u64>,
 }
 
+impl Order {
+    /// Whether it says that this attempt is over: that is settled, or a later one was ordered, which happens only after
+    /// that and may hide the mark.
+    pub fn ends(self, attempt: u32) -> bool {
+        match self {
+            Order::Settled(settled) => settled >= attempt,
+            Order::Run(run) => run.attempt > attempt,
+            Order::None => false,
+        }
+    }
+}
+
 impl News {
     /// There is neither a signal nor a pass.
     pub const NONE: News = News { order: Order::None, opened: false };

@@ -15,10 +15,9 @@ use serde::de::DeserializeOwned;
 
 use crate::say::say;
 use crate::signal::News;
+use migration_gate_contract::ending::SLOW_LOOK;
 use migration_gate_contract::pod;
 
-/// Between two looks at a directory that is watched.
-const SLOW: Duration = Duration::from_secs(10);
 /// Between two looks at one that could not be watched.
 const FAST: Duration = Duration::from_secs(1);
 /// The kubelet's link to the directory of the present moment.
@@ -74,7 +73,7 @@ impl SignalDirectory {
 
     /// When to look again if nothing changes.
     pub fn patience(&self) -> Duration {
-        if self.watch.is_some() { SLOW } else { FAST }
+        if self.watch.is_some() { SLOW_LOOK } else { FAST }
     }
 
     /// Reads the directory. What is malformed counts as absent, and is said once.

@@ -10,8 +10,9 @@ use serde_json::json;
 
 use migration_gate::contract::{CONDITION, annotation};
 
-use crate::pods::{Kind, NAMESPACE, Pods};
-use crate::{Result, say};
+use crate::PLACE;
+use crate::support::pods::{FINGERPRINT, Kind, Pods};
+use crate::support::{Result, say};
 
 /// What is tried in the pilot.
 const CONCURRENCIES: [usize; 5] = [8, 16, 32, 64, 128];
@@ -31,7 +32,7 @@ impl Bare {
 
     /// The number of requests at once with which most passes a second go through.
     pub async fn best_concurrency(&self, name: &str) -> Result<usize> {
-        let pods = Pods::make(&self.client, name, PILOT * CONCURRENCIES.len(), Kind::Other).await?;
+        let pods = Pods::make(&self.client, PLACE, name, PILOT * CONCURRENCIES.len(), Kind::Other).await?;
         let mut best = (Duration::MAX, 1);
         for (at, concurrency) in CONCURRENCIES.into_iter().enumerate() {
             let took = self.open(&pods, at * PILOT..(at + 1) * PILOT, concurrency).await?;
@@ -52,7 +53,7 @@ impl Bare {
     }
 
     async fn pass(&self, name: &str, uid: &str) -> Result<()> {
-        let opened = json!({ "podUid": uid, "migration": "0123456789abcdef0123456789abcdef" }).to_string();
+        let opened = json!({ "podUid": uid, "migration": FINGERPRINT }).to_string();
         let body = json!({
             "metadata": { "uid": uid, "annotations": { annotation::OPENED: opened } },
             "status": { "conditions": [{
@@ -60,7 +61,7 @@ impl Bare {
                 "message": "the pod's migration succeeded or was marked so", "lastTransitionTime": "2026-11-21T10:00:00Z",
             }] },
         });
-        let request = Request::patch(format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}/status"))
+        let request = Request::patch(format!("/api/v1/namespaces/{}/pods/{name}/status", PLACE.namespace))
             .header("content-type", "application/strategic-merge-patch+json")
             .body(body.to_string().into_bytes())?;
         self.client.request_text(request).await?;

@@ -9,51 +9,24 @@
 //! `make bench-gates`; `PODS=100,1000` chooses other numbers.
 
 mod bare;
-mod controller;
-mod pods;
 mod start;
+#[path = "../support/mod.rs"]
+mod support;
 
-use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::Client;
-use testcluster::{Cluster, Options, Profile};
+use testcluster::Cluster;
 
 use bare::Bare;
-use controller::Controller;
-use pods::Pods;
+use support::controller::Controller;
+use support::pods::{Kind, Place, Pods};
+use support::{Result, answered, boot, eventually_every, make_namespace, make_node, say};
 
-/// What can go wrong in a measurement is the end of it.
-pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-/// Nothing here takes longer, unless it is broken.
-pub const LIMIT: Duration = Duration::from_secs(300);
-
-/// How often it is looked.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-
-/// Looks again and again until `look` returns something.
-pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
-    eventually_every(LOOK_EVERY, what, look).await
-}
-
-/// The same, looking as seldom as that.
-async fn eventually_every<T>(
-    every: Duration,
-    what: &str,
-    mut look: impl AsyncFnMut() -> Result<Option<T>>,
-) -> Result<T> {
-    let start = Instant::now();
-    loop {
-        if let Some(seen) = look().await? {
-            return Ok(seen);
-        }
-        if start.elapsed() > LIMIT {
-            return Err(format!("{what}: not within {LIMIT:?}").into());
-        }
-        tokio::time::sleep(every).await;
-    }
-}
+/// Where the pods are.
+pub const PLACE: Place<'static> = Place { namespace: "shop", nodes: 1 };
+/// What a pass is to the API server.
+const PASSES: [&str; 3] = [r#"resource="pods""#, r#"subresource="status""#, r#"verb="PATCH""#];
 
 /// One line of the table.
 struct Line {
@@ -73,28 +46,15 @@ async fn main() -> Result<()> {
     // `cargo bench` and `cargo test --benches` pass arguments of their own.
     let numbers = std::env::var("PODS").unwrap_or_else(|_| "100,1000,10000".to_owned());
     let numbers: Vec<usize> = numbers.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?;
-    let cluster = Cluster::boot(Options::new("bench-gates", Profile::Api))?;
-    cluster.apply(include_str!("../../deploy/crd.yaml"))?;
-    let client = client(&cluster).await?;
-    pods::prepare(&client).await?;
-    let alive = tokio::spawn(pods::keep_node_alive(client.clone()));
+    let (cluster, client) = boot("bench-gates").await?;
+    make_namespace(&client, PLACE.namespace).await?;
+    make_node(&client, "node-0").await?;
     let mut lines = Vec::new();
     for number in numbers {
         lines.push(measure(&cluster, &client, number).await?);
     }
     table(&lines);
-    start::measure(&cluster, &client).await?;
-    alive.abort();
-    Ok(())
-}
-
-/// The administrator's client, which never repeats a request.
-async fn client(cluster: &Cluster) -> Result<Client> {
-    let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig())?;
-    let mut config =
-        kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
-    config.default_retry = false;
-    Ok(Client::try_from(config)?)
+    start::measure(&cluster, &client).await
 }
 
 /// How often so many are measured: what takes the shorter a time varies the more.
@@ -125,10 +85,10 @@ async fn once(
     round: usize,
 ) -> Result<Line> {
     say(&format!("{number} pods: making them"));
-    let others = Pods::make(client, &format!("bare{number}-{round}"), number, pods::Kind::Other).await?;
+    let others = Pods::make(client, PLACE, &format!("bare{number}-{round}"), number, Kind::Other).await?;
     let controller = Controller::start(cluster, "bench").await?;
     let before = controller.resident()?;
-    let waiting = Pods::make(client, &format!("gated{number}-{round}"), number, pods::Kind::Gated).await?;
+    let waiting = Pods::make(client, PLACE, &format!("gated{number}-{round}"), number, Kind::Gated).await?;
     let runner = waiting.elected().await?;
     let at_rest = controller.resident()?;
 
@@ -137,7 +97,7 @@ async fn once(
     let first = bare.open(&others, 0..half, concurrency).await?;
 
     say(&format!("{number} pods: the controller"));
-    let writes = pods::writes(client).await?;
+    let writes = answered(client, &PASSES).await?;
     let opened = controller.opened().await?;
     let cpu = controller.cpu()?;
     runner.succeed(client).await?;
@@ -152,7 +112,7 @@ async fn once(
     let cpu = controller.cpu()? - cpu;
     waiting.must_be_open().await?;
     // What the bench itself wrote: the kubelet's word.
-    let writes = pods::writes(client).await? - writes - 1;
+    let writes = answered(client, &PASSES).await? - writes - 1;
     let peak = controller.peak()?;
 
     say(&format!("{number} pods: the bare client again"));
@@ -220,9 +180,4 @@ fn table(lines: &[Line]) {
             line.waiting.saturating_sub(line.before) as f64 / each,
         );
     }
-}
-
-/// Progress, for people.
-pub fn say(what: &str) {
-    eprintln!("[bench-gates] {what}");
 }

@@ -1,15 +1,16 @@
 //! The start among very many: 1,000 records and 10,000 gated pods are there already, and one runner ended while no
 //! controller was.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt};
 use kube::Client;
 use testcluster::Cluster;
 
-use crate::controller::Controller;
-use crate::pods::{self, Kind, Pods, Runner};
-use crate::{Result, eventually, say};
+use crate::PLACE;
+use crate::support::controller::Controller;
+use crate::support::pods::{Kind, Pods, Runner};
+use crate::support::{Result, all_writes, eventually, number, quiet, say};
 
 /// Pods of each group.
 const PODS: usize = 10;
@@ -17,19 +18,17 @@ const PODS: usize = 10;
 const RUNNING: usize = 10;
 /// Groups that are made at once.
 const AT_ONCE: usize = 8;
-/// After this time without a write nothing more is expected.
-const QUIET: Duration = Duration::from_secs(5);
 
 /// Measures it. `START_GROUPS` chooses another number than 1,000.
 pub async fn measure(cluster: &Cluster, client: &Client) -> Result<()> {
-    let groups: usize = std::env::var("START_GROUPS").map_or(Ok(1000), |groups| groups.parse())?;
+    let groups = number("START_GROUPS", 1000)?;
     if groups == 0 {
         return Ok(());
     }
     say(&format!("start: making {groups} groups of {PODS} pods"));
     let controller = Controller::start(cluster, "first").await?;
     let making = (0..groups).map(async |at| {
-        let pods = Pods::make(client, &format!("start{at}"), PODS, Kind::Gated).await?;
+        let pods = Pods::make(client, PLACE, &format!("start{at}"), PODS, Kind::Gated).await?;
         let runner = pods.elected().await?;
         Ok::<_, Box<dyn std::error::Error>>((pods, runner))
     });
@@ -45,7 +44,7 @@ pub async fn measure(cluster: &Cluster, client: &Client) -> Result<()> {
     let Some((pods, runner)) = running.first() else { return Err("START_GROUPS must be 10 at least".into()) };
     runner.succeed(client).await?;
     say("start: the controller starts");
-    let writes = pods::all_writes(client).await?;
+    let writes = all_writes(client).await?;
     let start = Instant::now();
     let controller = Controller::start(cluster, "second").await?;
     let ready = start.elapsed();
@@ -53,7 +52,7 @@ pub async fn measure(cluster: &Cluster, client: &Client) -> Result<()> {
         .await?;
     let acted = start.elapsed();
     quiet(client).await?;
-    let writes = pods::all_writes(client).await? - writes;
+    let writes = all_writes(client).await? - writes;
     pods.must_be_open().await?;
     let opened = controller.opened().await?;
     println!(
@@ -73,17 +72,4 @@ pub async fn measure(cluster: &Cluster, client: &Client) -> Result<()> {
         return Err("gates opened that nothing opened for".into());
     }
     controller.end()
-}
-
-/// Waits until nobody has written a pod or a record for a while.
-async fn quiet(client: &Client) -> Result<()> {
-    let mut last = (pods::all_writes(client).await?, Instant::now());
-    eventually("nothing more to be written", async || {
-        let now = pods::all_writes(client).await?;
-        if now != last.0 {
-            last = (now, Instant::now());
-        }
-        Ok((last.1.elapsed() >= QUIET).then_some(()))
-    })
-    .await
 }

@@ -5,6 +5,7 @@
 //! of meaning is a new name, never a new value.
 
 mod address;
+pub mod ending;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,8 @@ pub mod annotation {
     pub const COMMAND: &str = "migration-gate.dev/command";
     /// The container whose image, environment, mounts and security context the migration uses.
     pub const CONTAINER: &str = "migration-gate.dev/container";
+    /// The program of a wrapped init container that leaves it to its image: a JSON array, or one line of POSIX shell words.
+    pub const ENTRYPOINT: &str = "migration-gate.dev/entrypoint";
     /// Another image for the migration.
     pub const IMAGE: &str = "migration-gate.dev/image";
     /// A JSON array of EnvVar, merged by name over the clone's.

@@ -163,6 +163,7 @@ fn gate<'a>(case: &Case<'a>, installation: &Installation, arena: Arena<'a>) -> R
         plan => plan?,
     };
     let mut warnings = warnings::of_timing(&case.new, &settings.policy);
+    warnings.extend(warnings::of_owner(&case.new));
     warnings.extend(warnings::of_template(&stripped, &plan, &settings));
     let carries_it = matches!(&note, Note::Readable(note) if fits(note, &template, &plan, &settings, &record, arena));
     if carries_it {
@@ -202,7 +203,7 @@ fn fits<'a>(
     let at = |wanted: &str| init_containers.iter().position(|container| name(*container) == wanted);
     // Sidecars must run before the migration, and nothing that waits for it may come before the agent.
     let is_in_place = match plan.source {
-        Source::Wrap(wrapped) => note.migration_container() == wrapped,
+        Source::Wrap(wrapped) => note.migration_container() == name(wrapped),
         Source::Copy => note.wrapped.is_none() && at(pod::MIGRATE_CONTAINER) == init_containers.len().checked_sub(1),
     };
     is_in_place

@@ -58,11 +58,37 @@ pub(super) enum Denial {
     Sidecar(String),
     /// The init container to wrap leaves its command to the image.
     #[error(
-        "{key}: init container {0:?} has no command, and the one in its image can't be seen here; allowed: an init \
-         container with an explicit command; example: command: [alembic, upgrade, head]",
-        key = annotation::CONTAINER
+        "{key}: init container {0:?} has no command, and the ENTRYPOINT of its image can't be seen here; allowed: a command \
+         in that container, or {entrypoint} with what `crane config IMAGE` shows; example: {entrypoint}: /usr/bin/hydra",
+        key = annotation::CONTAINER, entrypoint = annotation::ENTRYPOINT
     )]
     NoExplicitCommand(String),
+    /// A program for an init container that names its own.
+    #[error(
+        "{key}: not allowed while init container {0:?} has a command, which is used; allowed: one of the two; example: \
+         remove {key}",
+        key = annotation::ENTRYPOINT
+    )]
+    TwoPrograms(String),
+    /// A program without the init container whose arguments would follow it.
+    #[error(
+        "{key}: not allowed unless {container} names an init container, whose args follow it; allowed: that, or {command} \
+         with the whole command; example: remove {key}",
+        key = annotation::ENTRYPOINT, container = annotation::CONTAINER, command = annotation::COMMAND
+    )]
+    NothingWrapped,
+    /// The init container to wrap says what happens when it fails, which is the controller's to decide.
+    #[error(
+        "{key}: init container {container:?} has {field}, with which a failed attempt may end its pod; allowed: an init \
+         container without it, because the controller decides on retries; example: remove {field}",
+        key = annotation::CONTAINER
+    )]
+    RestartRules {
+        /// The init container.
+        container: String,
+        /// The field, with its value if that is a word.
+        field: String,
+    },
     /// An annotation that says what the wrapped container says itself.
     #[error(
         "{key}: not allowed while {container_key} names the init container {container:?}, whose own fields are used; \
@@ -77,7 +103,7 @@ pub(super) enum Denial {
     },
     /// The pods run on Windows.
     #[error("found {0} in the pod template; allowed: Linux pods only, because the agent is a Linux program")]
-    Windows(&'static str),
+    Windows(String),
     /// A name of ours.
     #[error("found a {what} named {name:?} in the pod template; that name is migration-gate's; rename it or remove it")]
     ReservedName {

@@ -39,7 +39,7 @@ pub(super) fn inject<'a>(
         match plan.source {
             Source::Copy => arena.list(install.into_iter().chain(theirs).chain([migration])),
             Source::Wrap(wrapped) => {
-                let replaced = theirs.map(|theirs| if name(theirs) == wrapped { migration } else { theirs });
+                let replaced = theirs.map(|theirs| if name(theirs) == name(wrapped) { migration } else { theirs });
                 arena.list(install.into_iter().chain(replaced))
             }
         }
@@ -62,7 +62,7 @@ pub(super) fn inject<'a>(
 /// What wrapping is about to replace.
 fn wrapped<'a>(plan: &Plan<'a>, arena: Arena<'a>) -> Option<Wrapped<'a>> {
     let Source::Wrap(container) = plan.source else { return None };
-    Some(Wrapped { container, replaced: arena.object(replaced(plan.container)) })
+    Some(Wrapped { container: name(container), replaced: arena.object(replaced(container)) })
 }
 
 /// The collections that are there, but hold nothing, and are about to hold something of ours.

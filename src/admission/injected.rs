@@ -23,7 +23,7 @@ pub(super) const TERMINATION_DEFAULTS: [(&str, &str); 2] =
 pub(super) fn without_defaults<'a>(container: Json<'a>, arena: Arena<'a>) -> Json<'a> {
     arena.keep_fields(container, |(field, value)| {
         let is_default = TERMINATION_DEFAULTS.iter().any(|(name, default)| field == name && *value == **default);
-        !(is_default || *field == "volumeMounts" && value.is_hollow())
+        !(is_default || ["args", "command", "volumeMounts"].contains(field) && value.is_hollow())
     })
 }
 

@@ -19,6 +19,7 @@ mod offline;
 mod past;
 mod patch;
 mod plan;
+mod platform;
 mod reader;
 mod review;
 mod strip;
@@ -27,7 +28,7 @@ mod warnings;
 mod workload;
 
 pub use audit::Mode;
-pub use offline::{Migration, Rendered, migration, render, unrender, workload_kind};
+pub use offline::{Migration, Rendered, asks, migration, render, unrender, workload_kind};
 pub use review::{Answer, Decision, Operation, ReviewError, Subject, review};
 
 /// What an installation of the webhook puts into its injections.

@@ -28,12 +28,11 @@ pub struct Rendered {
 
 /// Does to an object what the webhook would do if it were created. A denied one stays as it is.
 pub fn render(object: &mut Value, kind: WorkloadKind, installation: &Installation) -> Rendered {
+    if !asks(object) {
+        return ungate(object);
+    }
     if let Err(denial) = check_text(object) {
         return denied(&denial);
-    }
-    // The webhook's configuration selects by this label, so it never sees the others.
-    if object["metadata"]["labels"][label::GATED] != label::GATED_TRUE {
-        return Rendered { decision: Decision::Ignored, notes: Vec::new() };
     }
     let (bump, text) = (Bump::new(), object.to_string());
     let arena = Arena(&bump);
@@ -56,6 +55,30 @@ pub fn render(object: &mut Value, kind: WorkloadKind, installation: &Installatio
 
 fn denied(denial: &Denial) -> Rendered {
     Rendered { decision: Decision::Denied, notes: vec![denial.to_string()] }
+}
+
+/// Whether an object asks for a gate. A label that isn't text can only be meant as one, but for `false`.
+pub fn asks(object: &Value) -> bool {
+    match &object["metadata"]["labels"][label::GATED] {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(value) => value == label::GATED_TRUE,
+        _ => true,
+    }
+}
+
+/// Who doesn't ask for a gate has nothing of ours, and nothing else of it matters. The webhook's configuration selects by
+/// the label, so it sees such an object only if it was labelled before; a copy of an injected one it never sees.
+fn ungate(object: &mut Value) -> Rendered {
+    if !unrender(object) {
+        return Rendered { decision: Decision::Ignored, notes: Vec::new() };
+    }
+    let note = format!(
+        "the pod template carries an injection, but the workload has no label {}: \"{}\", so its pods may wait for ever; \
+         put the label on the workload, or take the injection out, as inject does",
+        label::GATED,
+        label::GATED_TRUE
+    );
+    Rendered { decision: Decision::Stripped, notes: vec![note] }
 }
 
 /// Labels and annotations are text; YAML makes other things of `true` and `3`, which the API server refuses.

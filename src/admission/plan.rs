@@ -8,7 +8,8 @@ use super::denial::Denial;
 use super::fingerprint::{fingerprint, write_normal};
 use super::injected::{find, is_our_container, is_our_volume, short_digest};
 use super::json::{Field, Json};
-use super::template::{ANNOTATIONS, CONTAINERS, INIT_CONTAINERS, LABELS, Template, VOLUMES, name};
+use super::platform::check_platform;
+use super::template::{ANNOTATIONS, CONTAINERS, INIT_CONTAINERS, LABELS, NotATemplate, Template, VOLUMES, name};
 use crate::contract::{POD_FINALIZER, annotation, label, pod};
 use crate::settings::Settings;
 
@@ -28,12 +29,12 @@ pub(super) struct Plan<'a> {
 }
 
 /// How the migration's container comes about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Source<'a> {
     /// Ours, a copy of an app container.
     Copy,
-    /// The user's init container of this name, wrapped in place.
-    Wrap(&'a str),
+    /// This init container of the user's, wrapped in place.
+    Wrap(Json<'a>),
 }
 
 impl<'a> Plan<'a> {
@@ -95,17 +96,6 @@ pub(super) fn is_mutable(image: &str) -> bool {
     // A colon before the last slash belongs to the registry's port.
     let tag = name.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag);
     digest.is_none() && matches!(tag, None | Some("latest"))
-}
-
-/// The agent is a Linux program.
-fn check_platform(template: &Template<'_>) -> Result<(), Denial> {
-    if template.spec("os").at("name") == *"windows" {
-        return Err(Denial::Windows("spec.os.name: windows"));
-    }
-    if template.spec("nodeSelector").at("kubernetes.io/os") == *"windows" {
-        return Err(Denial::Windows("nodeSelector kubernetes.io/os: windows"));
-    }
-    Ok(())
 }
 
 /// A template that carries what the controller writes on single pods would give it to all of them.
@@ -177,11 +167,14 @@ fn migration_container<'a>(
         Some(wanted) => {
             if let Some(container) = find(template, INIT_CONTAINERS, wanted) {
                 check_wrapping(container, settings)?;
-                return Ok((Source::Wrap(name(container)), container));
+                return Ok((Source::Wrap(container), with_entrypoint(container, settings, arena)));
             }
             find(template, CONTAINERS, wanted).ok_or_else(|| no_such_container(template, wanted))?
         }
     };
+    if settings.entrypoint.is_some() {
+        return Err(Denial::NothingWrapped);
+    }
     let Some(command) = &settings.command else {
         return Err(Denial::NoCommand { misplaced: template.entry(ANNOTATIONS, annotation::COMMAND).is_some() });
     };
@@ -204,6 +197,13 @@ fn check_wrapping(container: Json<'_>, settings: &Settings) -> Result<(), Denial
     if container.at("restartPolicy") == *"Always" {
         return Err(Denial::Sidecar(own_name()));
     }
+    // Nobody has seen yet what a kubelet makes of them when the agent exits.
+    if let Some(policy) = container.at("restartPolicy").text() {
+        return Err(Denial::RestartRules { container: own_name(), field: format!("restartPolicy: {policy}") });
+    }
+    if !container.at("restartPolicyRules").is_hollow() {
+        return Err(Denial::RestartRules { container: own_name(), field: "restartPolicyRules".to_owned() });
+    }
     for (key, is_set) in [
         (annotation::COMMAND, settings.command.is_some()),
         (annotation::IMAGE, settings.image.is_some()),
@@ -213,11 +213,25 @@ fn check_wrapping(container: Json<'_>, settings: &Settings) -> Result<(), Denial
             return Err(Denial::NotWithWrapped { key, container: own_name() });
         }
     }
-    let command = container.at("command").list();
-    match !command.is_empty() && command.iter().all(|word| word.is_text()) {
-        true => Ok(()),
-        false => Err(Denial::NoExplicitCommand(own_name())),
+    for field in ["command", "args"] {
+        let value = container.at(field);
+        // The words that can't be taken over would be lost.
+        if !value.is_hollow() && (value.list().is_empty() || !value.list().iter().all(|word| word.is_text())) {
+            let at = format!(".spec.initContainers[{}].{field}", name(container));
+            return Err(NotATemplate::Part(at, "a list of strings").into());
+        }
     }
+    match (container.at("command").list().is_empty(), &settings.entrypoint) {
+        (true, None) => Err(Denial::NoExplicitCommand(own_name())),
+        (false, Some(_)) => Err(Denial::TwoPrograms(own_name())),
+        (true, Some(_)) | (false, None) => Ok(()),
+    }
+}
+
+/// The init container to wrap, with the program that it leaves to its image: the same migration as one that names it.
+fn with_entrypoint<'a>(container: Json<'a>, settings: &Settings, arena: Arena<'a>) -> Json<'a> {
+    let Some(entrypoint) = &settings.entrypoint else { return container };
+    arena.with(container, [("command", arena.texts(entrypoint.iter().map(String::as_str)))])
 }
 
 fn no_such_container(template: &Template<'_>, wanted: &str) -> Denial {

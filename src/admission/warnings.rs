@@ -6,8 +6,8 @@ use migration_gate_run::Scheme;
 
 use super::json::Json;
 use super::plan::{Plan, Source, is_mutable};
-use super::template::{ANNOTATIONS, CONTAINERS, LABELS, Template, name};
-use super::workload::Workload;
+use super::template::{ANNOTATIONS, CONTAINERS, INIT_CONTAINERS, LABELS, Template, name};
+use super::workload::{HELM_HOOK, Workload};
 use crate::contract::annotation;
 use crate::settings::{Policy, Settings};
 
@@ -50,6 +50,12 @@ const MESHES: [(&str, &[&str], &[&str]); 4] = [
 
 /// Vault's injector adds an init container that fetches the secrets: behind all others, unless the second key is true.
 const VAULT: (&str, &str) = ("vault.hashicorp.com/agent-inject", "vault.hashicorp.com/agent-init-first");
+
+/// The programs of k8s-wait-for, and its image's name. Source: github.com/groundnuty/k8s-wait-for, wait_for.sh.
+const WAIT_FOR: [&str; 2] = ["k8s-wait-for", "wait_for.sh"];
+
+/// What they and kubectl call Jobs.
+const JOBS: [&str; 6] = ["job", "jobs", "job.batch", "jobs.batch", "job-wr", "job-we"];
 
 /// A warning on one line, of at most 120 characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +116,15 @@ pub(super) fn of_timing(workload: &Workload<'_>, policy: &Policy) -> Vec<Warning
     warnings
 }
 
+/// About who makes and deletes the Deployment.
+pub(super) fn of_owner(workload: &Workload<'_>) -> Option<Warning> {
+    workload.annotations().contains_key(HELM_HOOK).then(|| {
+        Warning::new(format!(
+            "{HELM_HOOK}: Helm deletes the Deployment at each upgrade, and its record of migrations goes with it"
+        ))
+    })
+}
+
 /// About what is in the template.
 pub(super) fn of_template(stripped: &Template<'_>, plan: &Plan<'_>, settings: &Settings) -> Vec<Warning> {
     let mut warnings = Vec::new();
@@ -137,7 +152,38 @@ pub(super) fn of_template(stripped: &Template<'_>, plan: &Plan<'_>, settings: &S
             )));
         }
     }
+    if let Source::Wrap(wrapped) = plan.source {
+        warnings.extend(of_wrapped(stripped, wrapped, settings));
+    }
+    let waiting = stripped.list(INIT_CONTAINERS).iter().filter(|container| waits_for_job(**container));
+    warnings.extend(waiting.map(|container| {
+        Warning::new(format!(
+            "init container {:?} waits for a Job and hangs once that is deleted: still needed?",
+            cut(name(*container), NAME_CHARS)
+        ))
+    }));
     warnings.extend(of_injectors(stripped));
+    warnings
+}
+
+/// About a wrapped init container and those that start after it.
+fn of_wrapped(stripped: &Template<'_>, wrapped: Json<'_>, settings: &Settings) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if settings.entrypoint.is_some() && wrapped.at("args").is_hollow() {
+        warnings.push(Warning::new(format!(
+            "{:?} has no args: {} runs alone, not the image's CMD",
+            cut(name(wrapped), NAME_CHARS),
+            annotation::ENTRYPOINT
+        )));
+    }
+    let behind = stripped.list(INIT_CONTAINERS).iter().skip_while(|container| name(**container) != name(wrapped));
+    let sidecars = behind.copied().filter(|container| container.at("restartPolicy") == *"Always");
+    warnings.extend(sidecars.filter(|sidecar| is_proxy(*sidecar)).map(|sidecar| {
+        Warning::new(format!(
+            "the migration can't reach {:?}, which starts after it: put that sidecar before it",
+            cut(name(sidecar), NAME_CHARS)
+        ))
+    }));
     warnings
 }
 
@@ -174,10 +220,32 @@ fn of_lock(container: Json<'_>, variable: &str) -> Option<Warning> {
     }
 }
 
+/// Whether a container waits for a Job: with k8s-wait-for, or with `kubectl wait`, also inside a shell's line.
+fn waits_for_job(container: Json<'_>) -> bool {
+    let words = || {
+        let lines = ["command", "args"].into_iter().flat_map(|field| container.at(field).list());
+        let is_blank = |c: char| c.is_whitespace() || "'\";&|()=".contains(c);
+        lines.filter_map(|line| line.text()).flat_map(move |line| line.split(is_blank))
+    };
+    let runs = |program: &str| {
+        image_name(container) == program || words().any(|word| word.rsplit('/').next() == Some(program))
+    };
+    let names_job = || {
+        let mut kinds = words().map(|word| word.split_once('/').map_or(word, |(kind, _)| kind));
+        kinds.any(|kind| JOBS.contains(&kind))
+    };
+    let is_waiting = || words().any(|word| word == "wait") && runs("kubectl");
+    (is_waiting() || WAIT_FOR.iter().any(|program| runs(program))) && names_job()
+}
+
 fn is_proxy(container: Json<'_>) -> bool {
+    PROXIES.contains(&name(container)) || PROXIES.contains(&image_name(container))
+}
+
+/// The last part of a container's image, without tag and digest.
+fn image_name(container: Json<'_>) -> &str {
     let image = container.at("image").text().unwrap_or_default().rsplit('/').next().unwrap_or_default();
-    let image = image.split(['@', ':']).next().unwrap_or_default();
-    PROXIES.contains(&name(container)) || PROXIES.contains(&image)
+    image.split(['@', ':']).next().unwrap_or_default()
 }
 
 /// The text's first characters, with a sign that there were more.

@@ -14,6 +14,9 @@ use super::template::{NotATemplate, Template};
 use crate::contract::label;
 use crate::settings::{is_ours, reaches_template};
 
+/// Helm's annotation on an object that it deletes and makes anew.
+pub(super) const HELM_HOOK: &str = "helm.sh/hook";
+
 /// The fields of a workload that matter here. Everything else, the pod template foremost, is passed over as text.
 #[derive(Debug, Deserialize)]
 pub(super) struct Workload<'a> {
@@ -34,7 +37,7 @@ pub(super) struct Metadata<'a> {
     deletion_timestamp: Option<Text<'a>>,
 }
 
-/// The labels or annotations that are ours. A value of somebody else's may be a whole manifest.
+/// The labels or annotations that are ours, and [`HELM_HOOK`]. A value of somebody else's may be a whole manifest.
 #[derive(Debug)]
 struct Ours(BTreeMap<String, String>);
 
@@ -56,7 +59,7 @@ impl<'de> Deserialize<'de> for Ours {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ours, A::Error> {
                 let mut ours = BTreeMap::new();
                 while let Some(Key(key)) = map.next_key()? {
-                    if is_ours(&key) {
+                    if is_ours(&key) || key == HELM_HOOK {
                         ours.insert(key.into_owned(), map.next_value()?);
                     } else if !map.next_value::<Text<'_>>()?.0.starts_with('"') {
                         return Err(A::Error::custom(format_args!("the value of {key:?} is not a string")));
@@ -115,7 +118,7 @@ impl<'a> Workload<'a> {
         self.metadata.deletion_timestamp.is_some()
     }
 
-    /// The workload's annotations, as far as they are ours.
+    /// The workload's annotations, as far as they matter.
     pub(super) fn annotations(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.metadata.annotations.as_ref().map_or(&NONE, |Ours(annotations)| annotations)

@@ -40,7 +40,8 @@ Exit codes:
    0  done, or ended because it was asked to
    1  `logs --follow`: the migration failed and has no attempts left
   64  the command line is wrong, or the answer to a question was no
-  65  a manifest is not valid, or would be refused; a verb makes no sense for what was found, or was refused
+  65  a manifest is not valid, would be refused, or is labelled and of a kind that is not gated; a verb makes no sense for
+      what was found, or was refused
   66  a file that was given can't be read
   69  an address or a service that is needed is not to be had
   70  a part of the program ended that never should

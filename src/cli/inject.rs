@@ -8,15 +8,16 @@ use serde_json::Value;
 
 use super::installation::{Delivery, installation};
 use super::manifests::{self, Document, ManifestError};
+use super::workloads::{Faults, Workload, workloads};
 use super::{Exit, Failure};
 use crate::admission::{self, Decision, Installation};
-use crate::group::WorkloadKind;
 use crate::supervise::Sentence;
 
 /// Print manifests as the webhook would make them.
 ///
-/// Works in a pipe after `helm template` or `kustomize build`. What isn't a labelled workload comes out as it went in.
-/// If a workload would be refused, nothing is printed.
+/// Works in a pipe after `helm template` or `kustomize build`. What isn't a labelled workload comes out as it went in,
+/// but without an injection that was copied into it. If a workload would be refused, nothing is printed; if one is labelled
+/// whose kind is not gated, all is printed, that one as it went in, and the exit code says so.
 #[derive(Debug, Args)]
 pub(super) struct InjectArguments {
     #[command(flatten)]
@@ -64,11 +65,12 @@ impl InjectArguments {
         } else {
             // The command line is refused without one.
             let installation = installation(self.agent_image.unwrap_or_default(), self.agent_delivery);
-            let denials = inject(&mut documents, &installation, &mut std::io::stderr());
-            if denials > 0 {
-                let sentence = format!("workloads that would be refused: {denials}; nothing is printed");
-                return Err(Failure::new(Exit::Data, Sentence(sentence)));
+            let faults = inject(&mut documents, &installation, &mut std::io::stderr());
+            if faults.denied > 0 {
+                return Err(Failure::new(Exit::Data, Sentence(format!("{faults}; nothing is printed"))));
             }
+            print(&documents)?;
+            return faults.conclude();
         }
         print(&documents)
     }
@@ -77,53 +79,30 @@ impl InjectArguments {
 /// Takes the injections out of all workloads, labelled or not.
 fn strip(documents: &mut [Document]) {
     for document in documents {
-        let stripped: Vec<bool> = workloads(document).map(|workload| admission::unrender(workload.object)).collect();
+        let gateable = workloads(document).filter(|workload| workload.kind.is_some());
+        let stripped: Vec<bool> = gateable.map(|workload| admission::unrender(workload.object)).collect();
         document.has_changed = stripped.contains(&true);
     }
 }
 
-/// Injects into all workloads, says what there is to say about them, and counts those that are refused.
-fn inject(documents: &mut [Document], installation: &Installation, messages: &mut impl Write) -> usize {
-    let mut denials = 0;
+/// Injects into all workloads, says what there is to say about them, and counts those that can't be left like this.
+pub(super) fn inject(documents: &mut [Document], installation: &Installation, messages: &mut impl Write) -> Faults {
+    let mut faults = Faults::default();
     for document in documents {
         let place = document.place.clone();
         let mut has_changed = false;
-        for Workload { kind, title, object } in workloads(document) {
-            let rendered = admission::render(object, kind, installation);
-            has_changed |= rendered.decision == Decision::Injected;
-            let is_denied = rendered.decision == Decision::Denied;
-            denials += usize::from(is_denied);
-            let what = if is_denied { "Error" } else { "Warning" };
+        for mut workload in workloads(document) {
+            let rendered = workload.render(installation);
+            has_changed |= matches!(rendered.decision, Decision::Injected | Decision::Stripped);
+            let what = if faults.count(rendered.decision) { "Error" } else { "Warning" };
             for note in rendered.notes {
                 // Nobody reads what can't be written.
-                let _ = writeln!(messages, "{what}: {place}: {title}: {note}");
+                let _ = writeln!(messages, "{what}: {place}: {}: {note}", workload.title);
             }
         }
         document.has_changed = has_changed;
     }
-    denials
-}
-
-/// A workload in a document.
-pub(super) struct Workload<'a> {
-    pub(super) kind: WorkloadKind,
-    /// Its kind, namespace and name, for messages.
-    pub(super) title: String,
-    pub(super) object: &'a mut Value,
-}
-
-/// The workloads of a document, in their order.
-pub(super) fn workloads(document: &mut Document) -> impl Iterator<Item = Workload<'_>> {
-    document.objects().into_iter().filter_map(|object| {
-        let kind = admission::workload_kind(object.as_object()?)?;
-        let metadata = &object["metadata"];
-        let name = metadata["name"].as_str().or(metadata["generateName"].as_str()).unwrap_or("(no name)");
-        let title = match metadata["namespace"].as_str() {
-            Some(namespace) => format!("{kind} {namespace}/{name}"),
-            None => format!("{kind} {name}"),
-        };
-        Some(Workload { kind, title, object })
-    })
+    faults
 }
 
 /// The workloads of a file as the webhook would make them, for those who ask what their migrations would be. The image
@@ -136,6 +115,7 @@ pub(crate) fn injected_workloads(file: &Path) -> Result<Vec<Value>, Failure> {
     let mut injected = Vec::new();
     for mut document in manifests::read(&[file.to_owned()])? {
         for Workload { kind, title, object } in workloads(&mut document) {
+            let Some(kind) = kind else { continue };
             let rendered = admission::render(object, kind, &installation);
             if rendered.decision == Decision::Denied {
                 let sentence = format!("{title} would be refused: {}", rendered.notes.join("; "));

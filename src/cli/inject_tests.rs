@@ -11,18 +11,18 @@ fn read(path: &str) -> Vec<Document> {
     manifests::read(&[data(path)]).expect(path)
 }
 
-fn injected(path: &str) -> (Vec<Document>, usize, String) {
+fn injected(path: &str) -> (Vec<Document>, Faults, String) {
     let mut documents = read(path);
     let mut messages = Vec::new();
     let installation = installation("registry.example/migration-gate:0.1.0".to_owned(), Delivery::default());
-    let denials = inject(&mut documents, &installation, &mut messages);
-    (documents, denials, String::from_utf8(messages).expect("text"))
+    let faults = inject(&mut documents, &installation, &mut messages);
+    (documents, faults, String::from_utf8(messages).expect("text"))
 }
 
 #[test]
 fn a_chart_comes_out_with_only_its_labelled_workloads_changed() {
-    let (mut documents, denials, messages) = injected("manifests/chart.yaml");
-    assert_eq!((denials, messages.as_str()), (0, ""));
+    let (mut documents, faults, messages) = injected("manifests/chart.yaml");
+    assert_eq!((faults, messages.as_str()), (Faults::default(), ""));
     let text = manifests::write(&documents).expect("written");
     let file = data("manifests/chart.injected.yaml");
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
@@ -37,8 +37,8 @@ fn a_chart_comes_out_with_only_its_labelled_workloads_changed() {
 
 #[test]
 fn a_refused_workload_is_named_with_its_file_and_document() {
-    let (_, denials, messages) = injected("manifests/bad.yaml");
-    assert_eq!(denials, 3, "{messages}");
+    let (_, faults, messages) = injected("manifests/bad.yaml");
+    assert_eq!(faults.denied, 3, "{messages}");
     let lines: Vec<&str> = messages.lines().collect();
     let at = |number: usize| format!("bad.yaml: document {number}: Deployment ");
     assert!(lines[0].starts_with("Error: ") && lines[0].contains(&(at(2) + "shop/misspelt: ")), "{}", lines[0]);

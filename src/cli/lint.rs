@@ -5,14 +5,14 @@ use std::fmt::Write;
 use clap::Args;
 use serde_json::Value;
 
-use super::inject::{InputArguments, Workload, workloads};
+use super::Failure;
+use super::inject::InputArguments;
 use super::manifests::Document;
-use super::{Exit, Failure};
+use super::workloads::{Faults, workloads};
 use crate::admission::{self, AgentDelivery, Decision, Installation};
 use crate::contract::{annotation, label};
-use crate::supervise::Sentence;
 
-/// Explain what would happen to manifests, and fail if a workload would be refused.
+/// Explain what would happen to manifests, and fail if a workload would be refused or start without its migration.
 #[derive(Debug, Args)]
 pub(super) struct LintArguments {
     #[command(flatten)]
@@ -22,42 +22,39 @@ pub(super) struct LintArguments {
 impl LintArguments {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut documents = self.input.read()?;
-        let (text, denials) = explain(&mut documents);
+        let (text, faults) = explain(&mut documents);
         print!("{text}");
-        match denials {
-            0 => Ok(()),
-            _ => Err(Failure::new(Exit::Data, Sentence(format!("workloads that would be refused: {denials}")))),
-        }
+        faults.conclude()
     }
 }
 
-/// Says what would happen to each workload, and counts those that would be refused.
-fn explain(documents: &mut [Document]) -> (String, usize) {
+/// Says what would happen to each workload, and counts those that can't be left like this.
+pub(super) fn explain(documents: &mut [Document]) -> (String, Faults) {
     // The image of the agent is the installation's; it has no part in what is explained.
     let installation = Installation {
         agent_image: "agent".to_owned(),
         delivery: AgentDelivery::default(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let (mut text, mut denials) = (String::new(), 0);
+    let (mut text, mut faults) = (String::new(), Faults::default());
     for document in documents {
         let place = document.place.clone();
-        for Workload { kind, title, object } in workloads(document) {
-            let rendered = admission::render(object, kind, &installation);
-            denials += usize::from(rendered.decision == Decision::Denied);
+        for mut workload in workloads(document) {
+            let rendered = workload.render(&installation);
             let verdict = match rendered.decision {
                 Decision::Denied => "refused".to_owned(),
-                Decision::Ignored => not_gated(object),
-                _ => gated(object),
+                Decision::Ungated => "not gated".to_owned(),
+                Decision::Ignored | Decision::Stripped => not_gated(workload.object),
+                _ => gated(workload.object),
             };
-            let _ = writeln!(text, "{place}: {title}: {verdict}");
-            let what = if rendered.decision == Decision::Denied { "error" } else { "warning" };
+            let _ = writeln!(text, "{place}: {}: {verdict}", workload.title);
+            let what = if faults.count(rendered.decision) { "error" } else { "warning" };
             for note in rendered.notes {
                 let _ = writeln!(text, "  {what}: {note}");
             }
         }
     }
-    (text, denials)
+    (text, faults)
 }
 
 /// What a gated workload would run.

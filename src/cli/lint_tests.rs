@@ -3,15 +3,15 @@ use std::path::Path;
 use super::super::manifests;
 use super::*;
 
-fn lint(path: &str) -> (String, usize) {
+fn lint(path: &str) -> (String, Faults) {
     let path = Path::new("tests/data").join(path);
     explain(&mut manifests::read(&[path]).expect("readable"))
 }
 
 #[test]
 fn it_says_what_would_happen() {
-    let (text, denials) = lint("manifests/chart.yaml");
-    assert_eq!(denials, 0);
+    let (text, faults) = lint("manifests/chart.yaml");
+    assert_eq!(faults, Faults::default());
     let lines: Vec<&str> = text.lines().collect();
     let place = |number: usize| format!("tests/data/manifests/chart.yaml: document {number}: Deployment ");
     assert!(lines[0].starts_with(&(place(2) + "shop/orders: gated; migration ")), "{}", lines[0]);
@@ -26,8 +26,8 @@ fn it_says_what_would_happen() {
 
 #[test]
 fn it_says_why_something_is_not_gated() {
-    let (text, denials) = lint("manifests/bad.yaml");
-    assert_eq!(denials, 3);
+    let (text, faults) = lint("manifests/bad.yaml");
+    assert_eq!(faults.denied, 3);
     assert!(
         text.contains("not gated: it has migration-gate.dev/command, but no label migration-gate.dev/gated: \"true\"")
     );

@@ -3,6 +3,8 @@
 //! Every option can also be given as an environment variable, `MIGRATION_GATE_` and the option's name; the command line
 //! goes before it.
 
+#[cfg(test)]
+mod cases_tests;
 mod controller;
 mod crd;
 mod exit;
@@ -10,9 +12,11 @@ mod guard;
 mod inject;
 mod installation;
 mod lint;
+mod man;
 mod manifests;
 mod run;
 mod webhook;
+mod workloads;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -43,7 +47,7 @@ enum Command {
     Controller(controller::ControllerArguments),
     /// Print manifests as the webhook would make them
     Inject(inject::InjectArguments),
-    /// Explain what would happen to manifests, and fail if a workload would be refused
+    /// Explain what would happen to manifests, and fail if a workload would be refused or start without its migration
     Lint(lint::LintArguments),
     /// Run a command once among many starters, under a lock in a database, a file or a cluster
     Run(Box<run::RunArguments>),
@@ -51,6 +55,8 @@ enum Command {
     Crd(crd::CrdArguments),
     #[command(flatten)]
     Verb(Verb),
+    #[command(hide = true)]
+    Man(man::ManArguments),
     #[command(hide = true)]
     Guard(guard::GuardArguments),
     #[command(hide = true)]
@@ -146,6 +152,7 @@ impl Arguments {
             Command::Lint(arguments) => arguments.run(),
             Command::Crd(arguments) => arguments.run(),
             Command::Run(arguments) => return arguments.run(),
+            Command::Man(arguments) => arguments.run(Arguments::command()),
             Command::Verb(verb) => verb.run(Caller::Program, Arguments::command()),
             Command::Guard(arguments) => arguments.run(),
             Command::GuardExec(arguments) => return Ok(arguments.run()),

@@ -3,6 +3,7 @@
 //! Every body here is built from the decision alone. A write that lost a race is not repeated: the group is decided
 //! afresh from a newer read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -25,9 +26,9 @@ use crate::migration::{
 use super::decision::{Action, Hold, PodRef, RecordRef, Settlement};
 use super::objects::{GroupKey, MANAGED_BY, MANAGER, PodObject, record_facts};
 use super::pods::Pods;
-use super::queue::Turn;
 use super::snapshot::{Guards, Owner, Pod, Record, Unreadable, Workload};
 use super::standing::whole_seconds;
+use super::turn::Turn;
 use super::watch::Cache;
 
 /// Passes that are under way at once for one group. The API server's own limit on one client's requests comes first.
@@ -50,36 +51,41 @@ pub struct Writer {
     pub metrics: std::sync::Arc<ControllerMetrics>,
 }
 
-/// How the writes went: the failures, by what they mean.
-pub type Failures = Vec<ApiFailure>;
+/// How each of some actions went, in their order.
+pub type Outcomes = Vec<Result<(), ApiFailure>>;
 
 impl Writer {
     /// Carries out the writes of one decision in their order. Passes are left to [`open`](Writer::open), reads to
     /// [`live`](super::live).
-    pub async fn carry_out(&self, turn: &Turn, actions: &[Action]) -> Failures {
-        let mut failures = Failures::new();
+    pub async fn carry_out(&self, turn: &Turn, actions: &[Action]) -> Outcomes {
+        let mut outcomes = Outcomes::with_capacity(actions.len());
         for action in actions {
-            match self.attempt(&turn.key, name(action), self.one(&turn.key, action)).await {
-                Ok(()) if matches!(action, Action::Settle(_, Settlement { open: Some(_), .. })) => self.opened(turn),
-                Ok(()) => {}
-                Err(failure) => failures.push(failure),
+            let outcome = self.attempt(&turn.key, action.name(), self.one(&turn.key, action)).await;
+            if outcome.is_ok() && matches!(action, Action::Settle(_, Settlement { open: Some(_), .. })) {
+                self.opened(turn);
             }
+            outcomes.push(outcome);
         }
-        failures
+        outcomes
     }
 
     /// Opens these pods, many at once, because passes don't depend on each other. Each pod is let go of as soon as it is
-    /// open: what the API server answers takes its place.
-    pub async fn open(&self, turn: &Turn, pods: Pods) -> Failures {
-        let mut failures = Failures::new();
-        let mut passes = pods.into_iter().map(async |pod| {
-            self.attempt(&turn.key, OPEN, self.pass(&turn.key, &pod)).await.map(|()| self.opened(turn))
-        });
+    /// open: what the API server answers takes its place. Returns those that could not be opened.
+    pub async fn open(&self, turn: &Turn, pods: Pods) -> Vec<(Arc<Pod>, ApiFailure)> {
+        let mut failures = Vec::new();
+        let mut passes =
+            pods.into_shared().map(async |pod| match self.attempt(&turn.key, OPEN, self.pass(&turn.key, &pod)).await {
+                Ok(()) => {
+                    self.opened(turn);
+                    None
+                }
+                Err(failure) => Some((pod, failure)),
+            });
         let mut under_way = FuturesUnordered::new();
         loop {
             under_way.extend(passes.by_ref().take(PASSES_AT_ONCE - under_way.len()));
             match under_way.next().await {
-                Some(outcome) => failures.extend(outcome.err()),
+                Some(outcome) => failures.extend(outcome),
                 None => return failures,
             }
         }
@@ -116,7 +122,7 @@ impl Writer {
             Action::Signal(pod, run, guards) => self.signal(key, pod, run, *guards).await,
             Action::Settle(pod, settlement) => self.settle(key, pod, settlement).await,
             Action::Complain(record) => self.complain(key, record).await,
-            Action::Open(_) | Action::Look(_) => Ok(()),
+            Action::Open(_) | Action::Look(..) => Ok(()),
         }
     }
 
@@ -170,12 +176,8 @@ impl Writer {
     }
 
     /// The record as it is known, if that is the version that was decided on.
-    fn known(&self, key: &GroupKey, at: &RecordRef) -> Option<Record> {
-        let snapshot = self.cache.index().snapshot(key, super::snapshot::Live::default())?;
-        match snapshot.record {
-            super::snapshot::RecordView::Present(record) if record.at() == *at => Some(*record),
-            _ => None,
-        }
+    fn known(&self, key: &GroupKey, at: &RecordRef) -> Option<Arc<Record>> {
+        self.cache.index().record(key).filter(|record| record.at() == *at).cloned()
     }
 
     async fn own(&self, key: &GroupKey, at: &RecordRef, workloads: &[Workload]) -> Result<(), kube::Error> {
@@ -187,7 +189,7 @@ impl Writer {
 
     async fn set_finalizer(&self, key: &GroupKey, at: &RecordRef, hold: Hold) -> Result<(), kube::Error> {
         let Some(record) = self.known(key, at) else { return Ok(()) };
-        let mut finalizers = record.finalizers;
+        let mut finalizers = record.finalizers.clone();
         finalizers.retain(|finalizer| finalizer != RECORD_FINALIZER);
         if hold == Hold::Keep {
             finalizers.push(RECORD_FINALIZER.to_owned());
@@ -272,7 +274,7 @@ impl Writer {
             "labels": { label::ROLE: label::ROLE_RUNNER },
             "finalizers": [POD_FINALIZER],
         });
-        self.patch_pod(key, &at.name, &at.uid, json!({ "metadata": metadata })).await
+        self.patch_pod(key, &at.name, json!({ "metadata": metadata })).await
     }
 
     async fn settle(&self, key: &GroupKey, at: &PodRef, settlement: &Settlement) -> Result<(), kube::Error> {
@@ -295,31 +297,23 @@ impl Writer {
         }
         metadata["annotations"] = Value::Object(annotations);
         body["metadata"] = metadata;
-        self.patch_pod(key, &at.name, &at.uid, body).await
+        self.patch_pod(key, &at.name, body).await
     }
 
     async fn pass(&self, key: &GroupKey, pod: &Pod) -> Result<(), kube::Error> {
         let annotations = json!({ annotation::OPENED: pass(&pod.uid, &pod.fingerprint)? });
         let body = json!({ "metadata": { "uid": pod.uid, "annotations": annotations }, "status": open_gate() });
-        self.patch_pod(key, &pod.name, &pod.uid, body).await
+        self.patch_pod(key, &pod.name, body).await
     }
 
-    async fn patch_pod(&self, key: &GroupKey, name: &str, uid: &str, body: Value) -> Result<(), kube::Error> {
+    async fn patch_pod(&self, key: &GroupKey, name: &str, body: Value) -> Result<(), kube::Error> {
         let pods: Api<PodObject> = Api::namespaced(self.client.clone(), &key.namespace);
-        match pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(body)).await {
-            Ok(pod) => {
-                if let Some((key, facts)) = pod.facts() {
-                    self.cache.update(|index| index.put_pod(key, facts));
-                }
-                Ok(())
-            }
-            Err(error) => {
-                if classify(&error) == ApiFailure::NotFound {
-                    self.cache.update(|index| index.remove(uid));
-                }
-                Err(error)
-            }
+        // Of a pod that is gone the watch will show how it went, and take it out of the index.
+        let pod = pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(body)).await?;
+        if let Some((key, facts)) = pod.facts() {
+            self.cache.update(|index| index.put_pod(key, facts));
         }
+        Ok(())
     }
 }
 
@@ -354,22 +348,37 @@ fn reference(owner: &Owner) -> OwnerReference {
     }
 }
 
-/// The name of an opening in logs.
-const OPEN: &str = "open-pod";
+/// The name of an opening.
+pub(super) const OPEN: &str = "open-pod";
 
-/// The action's name in logs.
-fn name(action: &Action) -> &'static str {
-    match action {
-        Action::CreateRecord(_) => "create-record",
-        Action::Own(..) => "own-record",
-        Action::Protect(_) => "protect-record",
-        Action::Release(_) => "release-record",
-        Action::Delete(_) => "delete-record",
-        Action::WriteStatus(..) => "write-status",
-        Action::Signal(..) => "signal-pod",
-        Action::Settle(..) => "settle-pod",
-        Action::Open(_) => OPEN,
-        Action::Complain(_) => "complain",
-        Action::Look(_) => "look",
+impl Action {
+    /// Its name, in logs and among those that failed.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Action::CreateRecord(_) => "create-record",
+            Action::Own(..) => "own-record",
+            Action::Protect(_) => "protect-record",
+            Action::Release(_) => "release-record",
+            Action::Delete(_) => "delete-record",
+            Action::WriteStatus(..) => "write-status",
+            Action::Signal(..) => "signal-pod",
+            Action::Settle(..) => "settle-pod",
+            Action::Open(_) => OPEN,
+            Action::Complain(_) => "complain",
+            Action::Look(..) => "look",
+        }
+    }
+
+    /// The version that it names, if it names one.
+    pub(super) fn version(&self) -> Option<&str> {
+        match self {
+            Action::Own(record, _)
+            | Action::Protect(record)
+            | Action::Release(record)
+            | Action::Delete(record)
+            | Action::WriteStatus(record, _) => Some(&record.resource_version),
+            Action::Signal(pod, ..) | Action::Settle(pod, _) => Some(&pod.resource_version),
+            Action::CreateRecord(_) | Action::Open(_) | Action::Complain(_) | Action::Look(..) => None,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::contract::Run;
-use crate::migration::MigrationGateStatus;
+use crate::migration::{Active, MigrationGateStatus};
 
 use super::evidence::{NodeDeletion, Question};
 use super::pods::Pods;
@@ -16,6 +16,8 @@ pub struct Decision {
     pub actions: Vec<Action>,
     /// When time alone may change the answer.
     pub look_again_at: Option<Timestamp>,
+    /// Why an operator must act, where there is no record that could say so.
+    pub stuck: Option<String>,
 }
 
 /// One write or read. Only [`apply`](super::apply) carries them out.
@@ -41,8 +43,8 @@ pub enum Action {
     Open(Pods),
     /// Say on the record, and in an event, that it can't be read.
     Complain(Unreadable),
-    /// Read these objects from the API server and decide again.
-    Look(Question),
+    /// Read these objects from the API server and decide again. A question about a runner names its attempt.
+    Look(Question, Option<Box<Active>>),
 }
 
 /// A record at the version that was decided on.

@@ -11,6 +11,8 @@ pub enum Obstacle {
     Leaving,
     /// It has its pass.
     Passed,
+    /// No workload of the group made it.
+    Stranger,
     /// It is past its init containers.
     Started,
     /// It has a run signal already.
@@ -28,6 +30,7 @@ impl fmt::Display for Obstacle {
         match self {
             Obstacle::Leaving => formatter.write_str("it is being deleted or has ended"),
             Obstacle::Passed => formatter.write_str("it has its pass"),
+            Obstacle::Stranger => formatter.write_str("no workload of its group made it"),
             Obstacle::Started => formatter.write_str("it is past its init containers"),
             Obstacle::Signalled => formatter.write_str("an earlier attempt in it is not settled yet"),
             Obstacle::NoAgent => formatter.write_str("its agent does not run yet"),
@@ -45,6 +48,9 @@ impl Snapshot {
         }
         if pod.passed {
             return Some(Obstacle::Passed);
+        }
+        if self.maker(pod).is_none() {
+            return Some(Obstacle::Stranger);
         }
         if pod.phase != PodPhase::Pending {
             return Some(Obstacle::Started);

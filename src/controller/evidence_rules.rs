@@ -1,11 +1,11 @@
 //! The evidence table, line by line.
 
-use crate::contract::{Outcome, Report, Trace};
-use crate::migration::AttemptOutcome;
+use crate::contract::{Outcome, Report, Trace, ending::LONGEST_ENDING};
+use crate::migration::{AttemptOutcome, Fenced};
 
-use super::evidence::{Evidence, NODE_SILENCE, NodeDeletion, Question, weigh};
-use super::snapshot::{AgentState, Exit, Found, Live, LiveNode, Node, Pod, PodPhase, Snapshot};
-use super::testing::{LONG, active, asked, group, marked, node, pod, runner, running, silence, uid, verdict};
+use super::evidence::{Certainty, Evidence, NODE_SILENCE, NodeDeletion, Question, lingers, weigh};
+use super::snapshot::{AgentState, Exit, Found, LastSight, Live, LiveNode, Node, Pod, PodPhase, Snapshot};
+use super::testing::{LONG, active, asked, at, group, marked, node, pod, runner, running, silence, uid, verdict};
 
 fn weighed(pods: Vec<Pod>, bend: impl FnOnce(&mut Snapshot)) -> Evidence {
     let mut snapshot = group(running("a", 3), pods);
@@ -120,7 +120,87 @@ fn a_missing_pod_is_asked_for_before_it_is_believed() {
     let mut snapshot = group(running("a", 3), vec![]);
     snapshot.live = Live { asked: asked("a", 3), runner: Some(Found::Gone), ..Live::default() };
     let unsignalled = crate::migration::Active { signalled_at: None, ..active("a", 3) };
-    assert_eq!(outcome(&weigh(&unsignalled, &snapshot, NodeDeletion::Proves)), Some(AttemptOutcome::NotStarted));
+    snapshot.last_sight = LastSight::Unsignalled;
+    assert_eq!(ending(&weigh(&unsignalled, &snapshot, NodeDeletion::Proves)), Some(NEVER_STARTED));
+    snapshot.pods = vec![pod("a")].into();
+    let runs = weigh(&unsignalled, &snapshot, NodeDeletion::Proves);
+    assert!(matches!(runs, Evidence::Runs(Some(_))), "the watch is yet to show how it went: {runs:?}");
+}
+
+const NEVER_STARTED: (AttemptOutcome, Certainty) = (AttemptOutcome::NotStarted, Certainty::Proven);
+const PRESUMED: (AttemptOutcome, Certainty) = (AttemptOutcome::Interrupted, Certainty::Presumed);
+
+fn ending(evidence: &Evidence) -> Option<(AttemptOutcome, Certainty)> {
+    match evidence {
+        Evidence::Ended(ending) => Some((ending.outcome, ending.certainty)),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_finalizer_that_was_stripped_never_means_that_nothing_started() {
+    let unsignalled = crate::migration::Active { signalled_at: None, ..active("a", 3) };
+    let gone = Live { asked: asked("a", 3), runner: Some(Found::Gone), ..Live::default() };
+    let seen = |last_sight| {
+        let mut snapshot = group(running("a", 3), vec![]);
+        (snapshot.live, snapshot.last_sight) = (gone.clone(), last_sight);
+        weigh(&unsignalled, &snapshot, NodeDeletion::Proves)
+    };
+    assert!(matches!(seen(LastSight::Signalled(3)), Evidence::Held(_)), "it went with its signal");
+    assert_eq!(ending(&seen(LastSight::Signalled(2))), Some(NEVER_STARTED), "it had an earlier attempt's only");
+    assert_eq!(ending(&seen(LastSight::None)), Some(PRESUMED), "nobody saw it go");
+
+    let robbed = Pod { deleting: true, held: false, ..runner("a", 3) };
+    let mut snapshot = group(running("a", 3), vec![robbed.clone()]);
+    snapshot.live = Live { asked: asked("a", 3), runner: Some(Found::Here(robbed)), ..Live::default() };
+    assert_eq!(weigh(&unsignalled, &snapshot, NodeDeletion::Proves), Evidence::Runs(None));
+}
+
+#[test]
+fn a_pod_whose_label_was_taken_is_not_gone() {
+    let taken = |snapshot: &mut Snapshot| {
+        snapshot.live = Live { asked: asked("a", 3), runner: Some(Found::Unlabelled), ..Live::default() };
+    };
+    assert!(matches!(weighed(vec![], taken), Evidence::Held(_)));
+    // Whoever gives it back may find the pod unsignalled, and signal it.
+    let mut snapshot = group(running("a", 3), vec![]);
+    taken(&mut snapshot);
+    snapshot.last_sight = LastSight::Unsignalled;
+    let unsignalled = crate::migration::Active { signalled_at: None, ..active("a", 3) };
+    assert!(matches!(weigh(&unsignalled, &snapshot, NodeDeletion::Proves), Evidence::Held(_)));
+    let confirmed = crate::migration::Active { confirmed_dead: true, ..active("a", 3) };
+    assert!(matches!(weigh(&confirmed, &snapshot, NodeDeletion::Proves), Evidence::Held(_)));
+}
+
+#[test]
+fn a_failed_pod_on_a_node_that_is_out_of_service_may_be_the_garbage_collectors_word() {
+    let ended = Pod { phase: PodPhase::Ended, deleting: true, ..exited(silence()) };
+    assert_eq!(ending(&weighed(vec![ended.clone()], |_| {})).map(|(_, certainty)| certainty), Some(Certainty::Proven));
+    let out_of_service = Node { out_of_service: true, ..node() };
+    let tainted = |snapshot: &mut Snapshot| {
+        snapshot.nodes.insert("node-1".to_owned(), out_of_service.clone());
+    };
+    assert!(matches!(weighed(vec![ended], tainted), Evidence::Held(_)), "the node is Ready, so nothing says it is off");
+}
+
+#[test]
+fn a_fenced_attempt_is_waited_for_until_it_reports_or_must_have_ended() {
+    let fenced = Fenced { attempt: 3, pod_name: "a".to_owned(), pod_uid: uid("a"), at: at(0), grace_seconds: Some(30) };
+    let over = at(0).checked_add(LONGEST_ENDING).expect("a time");
+    let slow = Fenced { grace_seconds: Some(3600), ..fenced.clone() };
+    let slow = lingers(&slow, at(0), &group(running("a", 3), vec![]), at(3600));
+    assert_eq!(slow, Some(at(3630)), "its kubelet lets it live for an hour");
+    let with = |pods: Vec<Pod>, now| lingers(&fenced, at(0), &group(running("a", 3), pods), now);
+    for pods in [vec![], vec![marked("a", 3)], vec![Pod { phase: PodPhase::Collected, ..exited(silence()) }]] {
+        assert_eq!(with(pods.clone(), at(1)), Some(over), "{pods:?}");
+        assert_eq!(with(pods, over), None, "time has passed");
+    }
+    let reported = Pod { agent: AgentState::Exited(verdict("a", 3, Outcome::Interrupted)), ..marked("a", 3) };
+    assert_eq!(with(vec![reported], at(1)), None);
+    let before = Pod { agent_before: Some(verdict("a", 3, Outcome::Interrupted)), ..marked("a", 3) };
+    assert_eq!(with(vec![before], at(1)), None);
+    let ended = Pod { phase: PodPhase::Ended, ..exited(silence()) };
+    assert_eq!(with(vec![ended], at(1)), None, "its kubelet ended it");
 }
 
 #[test]
@@ -288,6 +368,21 @@ fn a_pod_that_went_on_without_a_verdict_is_held_for_the_operator() {
     }
     let reported = Pod { phase: PodPhase::Running, ..exited(verdict("a", 3, Outcome::Succeeded)) };
     assert_eq!(outcome(&weighed(vec![reported], |_| {})), Some(AttemptOutcome::Succeeded));
+}
+
+#[test]
+fn a_pod_that_went_on_without_the_attempt_is_fenced_off() {
+    let unsignalled = crate::migration::Active { signalled_at: None, ..active("a", 3) };
+    let agent = AgentState::Exited(verdict("a", 2, Outcome::Succeeded));
+    let went_on = Pod { phase: PodPhase::Running, agent, ..marked("a", 2) };
+    let snapshot = group(running("a", 3), vec![went_on]);
+    assert!(matches!(weigh(&unsignalled, &snapshot, NodeDeletion::Proves), Evidence::Fence(_)));
+    // Where it was signalled, its agent's last word is about an attempt before that.
+    assert!(matches!(weigh(&active("a", 3), &snapshot, NodeDeletion::Proves), Evidence::Fence(_)));
+    let silent = Pod { phase: PodPhase::Running, ..exited(silence()) };
+    let snapshot = group(running("a", 3), vec![silent]);
+    let held = weigh(&active("a", 3), &snapshot, NodeDeletion::Proves);
+    assert!(matches!(held, Evidence::Held(_)), "the record says that it was signalled: {held:?}");
 }
 
 #[test]

@@ -11,17 +11,47 @@ use super::index::is_older;
 /// So many are remembered: answers are late by seconds at most.
 const REMEMBERED: usize = 1024;
 
-/// The objects that went last: their UIDs, each with the version of its end.
+/// The objects that went last, by UID.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
-    ends: HashMap<String, String>,
+    ends: HashMap<String, End>,
     order: VecDeque<String>,
+}
+
+#[derive(Debug)]
+struct End {
+    /// The version of its end.
+    version: String,
+    /// The attempt that its signal or mark named in the moment in which it went, and 0 if it had neither. Nothing of an
+    /// object that is no pod.
+    attempt: Option<u32>,
 }
 
 impl Gone {
     /// Notes that an object ended with this version.
     pub(super) fn note(&mut self, uid: &str, version: &str) {
-        if self.ends.insert(uid.to_owned(), version.to_owned()).is_none() {
+        self.add(uid, End { version: version.to_owned(), attempt: None });
+    }
+
+    /// Notes that a pod ended with this version, and the attempt that its last signal or mark named; 0 without one.
+    pub(super) fn note_pod(&mut self, uid: &str, version: &str, attempt: u32) {
+        self.add(uid, End { version: version.to_owned(), attempt: Some(attempt) });
+    }
+
+    /// The object is back: its labels are ours again. How it is when it goes for good is to be seen then.
+    pub(super) fn forget(&mut self, uid: &str) {
+        if self.ends.remove(uid).is_some() {
+            self.order.retain(|known| known != uid);
+        }
+    }
+
+    /// The attempt that a pod's signal or mark named when it went, if that was seen; 0 if it had neither.
+    pub(super) fn attempt_of(&self, uid: &str) -> Option<u32> {
+        self.ends.get(uid)?.attempt
+    }
+
+    fn add(&mut self, uid: &str, end: End) {
+        if self.ends.insert(uid.to_owned(), end).is_none() {
             self.order.push_back(uid.to_owned());
         }
         while self.order.len() > REMEMBERED {
@@ -34,7 +64,7 @@ impl Gone {
     /// Whether this is the past of an object that has ended since. One that only left the watch, because its labels
     /// changed, comes back with a later version.
     pub(super) fn knows(&self, uid: &str, version: &str) -> bool {
-        self.ends.get(uid).is_some_and(|end| end == version || is_older(version, end))
+        self.ends.get(uid).is_some_and(|end| end.version == version || is_older(version, &end.version))
     }
 }
 
@@ -57,7 +87,7 @@ mod tests {
         let seen = record(MigrationGateStatus::default());
         index.put_record(key(), seen.clone());
         index.put_pod(key(), pod("a"));
-        index.end(&seen.uid, "9", |index, uid| index.remove_record_by_uid(uid));
+        index.end_record(&key(), &seen.uid, "9");
         let mut answer = seen;
         answer.resource_version = "8".to_owned();
         assert_eq!(index.put_record(key(), answer), []);
@@ -69,7 +99,7 @@ mod tests {
     fn an_answer_after_the_end_does_not_bring_a_pod_back() {
         let mut index = Index::default();
         index.put_pod(key(), pod("a"));
-        index.end(&uid("a"), "12", Index::remove);
+        index.end_pod(&uid("a"), "12", 0);
         index.put_pod(key(), pod("a"));
         assert!(index.snapshot(&key(), Live::default()).is_none(), "nothing is known of the group");
         // Its label was taken away and given back.

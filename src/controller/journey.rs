@@ -27,27 +27,36 @@ use super::story;
 
 /// The rollout's own span.
 const ROLLOUT: &str = "rollout";
+/// The span of the time before its first attempt.
+const WAIT: &str = "wait";
 
 /// What is to be told of some actions once they were carried out.
 pub struct Journey {
-    /// Spans that have their end.
+    /// Spans that have their end, once the status is written.
     ended: Vec<Span>,
-    /// Spans that end with the last of the actions.
-    lasting: Vec<Span>,
+    /// For each migration whose gates are all open then, the spans of that.
+    opened: Vec<(String, Vec<Span>)>,
 }
 
 impl Journey {
-    /// The spans, now that the actions were carried out.
-    pub fn until(self, now: Timestamp) -> Vec<Span> {
+    /// The spans, now that the actions were carried out: whether the status was written, and the migrations of which some
+    /// gates stayed shut.
+    pub fn until(self, now: Timestamp, recorded: bool, shut: &BTreeSet<String>) -> Vec<Span> {
         let end = SystemTime::from(now);
-        let lasting = self.lasting.into_iter().map(|span| Span { end, ..span });
-        self.ended.into_iter().chain(lasting).collect()
+        let ended = self.ended.into_iter().filter(|_| recorded);
+        let opened = self.opened.into_iter().filter(|(fingerprint, _)| !shut.contains(fingerprint));
+        // They end with the last gate.
+        let open = opened.flat_map(|(_, parts)| parts).map(|span| match span.name {
+            WAIT => span,
+            _ => Span { end, ..span },
+        });
+        ended.chain(open).collect()
     }
 }
 
 /// What these actions will have done.
 pub fn of(snapshot: &Snapshot, actions: &[Action]) -> Journey {
-    let mut journey = Journey { ended: Vec::new(), lasting: Vec::new() };
+    let mut journey = Journey { ended: Vec::new(), opened: Vec::new() };
     let RecordView::Present(record) = &snapshot.record else { return journey };
     let Some(status) = &record.status else { return journey };
     let route = Route { snapshot, record };
@@ -67,7 +76,8 @@ pub fn of(snapshot: &Snapshot, actions: &[Action]) -> Journey {
     let pods = snapshot.pods.iter().filter(|pod| opened.contains(pod.uid.as_str()));
     let fingerprints: BTreeSet<&str> = pods.map(|pod| pod.fingerprint.as_str()).collect();
     for fingerprint in fingerprints {
-        route.opening(status, fingerprint, &opened, &mut journey);
+        let parts = route.opening(status, fingerprint, &opened);
+        journey.opened.push((fingerprint.to_owned(), parts));
     }
     journey
 }
@@ -105,14 +115,14 @@ impl Route<'_> {
 
     /// These gates; and with the last of those that waited, the rollout. What comes later passes at once, and is no
     /// rollout.
-    fn opening(&self, status: &MigrationGateStatus, fingerprint: &str, opened: &HashSet<&str>, journey: &mut Journey) {
-        let Some(recorded) = succeeded_at(status, fingerprint) else { return };
+    fn opening(&self, status: &MigrationGateStatus, fingerprint: &str, opened: &HashSet<&str>) -> Vec<Span> {
+        let Some(recorded) = succeeded_at(status, fingerprint) else { return Vec::new() };
         let waited = |pod: &&Pod| pod.fingerprint == fingerprint && pod.is_alive() && pod.created <= recorded;
         let opens = |pod: &Pod| opened.contains(pod.uid.as_str());
         let waiters: Vec<&Pod> = self.snapshot.pods.iter().filter(waited).collect();
-        let Some(admitted) = waiters.iter().map(|pod| pod.created).min() else { return };
+        let Some(admitted) = waiters.iter().map(|pod| pod.created).min() else { return Vec::new() };
         if waiters.iter().any(|pod| !pod.is_open() && !opens(pod)) || !waiters.iter().any(|pod| opens(pod)) {
-            return;
+            return Vec::new();
         }
         let count = KeyValue::new("migration_gate.pods", i64::try_from(waiters.len()).unwrap_or(i64::MAX));
         let mut rollout = self.span(fingerprint, ROLLOUT, ROLLOUT, None, admitted, recorded);
@@ -123,11 +133,10 @@ impl Route<'_> {
         let names = self.snapshot.workloads_of(fingerprint).map(|workload| workload.name.clone());
         rollout.attributes.extend(names.map(|name| KeyValue::new("k8s.deployment.name", name)).next());
         let first = migration.and_then(|migration| migration.attempts.first()).map_or(recorded, |first| first.elected);
-        let wait = self.span(fingerprint, "wait", "wait", Some(ROLLOUT), admitted, first);
+        let wait = self.span(fingerprint, WAIT, WAIT, Some(ROLLOUT), admitted, first);
         let mut open = self.span(fingerprint, "open", "open", Some(ROLLOUT), recorded, recorded);
         open.attributes.push(count);
-        journey.ended.push(wait);
-        journey.lasting.extend([rollout, open]);
+        vec![wait, rollout, open]
     }
 
     fn span(

@@ -1,5 +1,7 @@
 //! What a trace tells, and when.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use opentelemetry::trace::Status;
 
@@ -11,6 +13,11 @@ use super::journey;
 use super::snapshot::{AgentState, Pod, Snapshot};
 use super::testing::{FP, at, decided, group, open, pod, runner, running, verdict, written};
 
+/// The spans of a decision of which everything went well.
+fn told(snapshot: &Snapshot, decision: &Decision, now: Timestamp) -> Vec<Span> {
+    journey::of(snapshot, &decision.actions).until(now, true, &BTreeSet::new())
+}
+
 /// The spans of the decisions until nothing but these pods' gates is left, with the record as it is then.
 fn recorded(snapshot: &mut Snapshot) -> (Vec<Span>, Decision) {
     let mut spans = Vec::new();
@@ -18,7 +25,7 @@ fn recorded(snapshot: &mut Snapshot) -> (Vec<Span>, Decision) {
         let decision = decided(snapshot);
         match written(&decision) {
             Some(status) => {
-                spans.extend(journey::of(snapshot, &decision.actions).until(at(10)));
+                spans.extend(told(snapshot, &decision, at(10)));
                 *snapshot.status_mut() = status.clone();
             }
             None => return (spans, decision),
@@ -53,7 +60,7 @@ fn an_attempt_is_told_when_it_is_on_record() {
 fn a_rollout_is_told_with_its_last_gate_and_finds_its_attempts() {
     let mut snapshot = ended(Outcome::Succeeded);
     let (mut spans, decision) = recorded(&mut snapshot);
-    spans.extend(journey::of(&snapshot, &decision.actions).until(at(12)));
+    spans.extend(told(&snapshot, &decision, at(12)));
     let parts = [
         ("run 1", Some("attempt 1")),
         ("attempt 1", Some("rollout")),
@@ -74,7 +81,7 @@ fn a_rollout_is_not_told_while_a_gate_is_left() {
     let mut snapshot = ended(Outcome::Succeeded);
     let (_, mut decision) = recorded(&mut snapshot);
     decision.actions.pop();
-    assert_eq!(journey::of(&snapshot, &decision.actions).until(at(12)), []);
+    assert_eq!(told(&snapshot, &decision, at(12)), []);
 }
 
 #[test]
@@ -84,5 +91,19 @@ fn who_comes_after_the_success_is_no_rollout() {
     snapshot.pods = vec![open("a"), Pod { created: at(60), ..pod("late") }].into();
     let decision = decided(&snapshot);
     assert_eq!(decision.actions.len(), 1, "it passes: {decision:?}");
-    assert_eq!(journey::of(&snapshot, &decision.actions).until(at(61)), []);
+    assert_eq!(told(&snapshot, &decision, at(61)), []);
+}
+
+#[test]
+fn what_failed_is_not_told() {
+    let mut snapshot = ended(Outcome::Succeeded);
+    let decision = decided(&snapshot);
+    let unrecorded = journey::of(&snapshot, &decision.actions).until(at(10), false, &BTreeSet::new());
+    assert_eq!(unrecorded, [], "the status was not written");
+    let (_, decision) = recorded(&mut snapshot);
+    let shut = BTreeSet::from([FP.to_owned()]);
+    let opened = journey::of(&snapshot, &decision.actions).until(at(12), true, &shut);
+    assert_eq!(opened, [], "one of its gates stayed shut");
+    let other = BTreeSet::from(["another".to_owned()]);
+    assert_eq!(journey::of(&snapshot, &decision.actions).until(at(12), true, &other).len(), 3);
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::{Deserialize, Deserializer};
 
 #[derive(Deserialize)]
@@ -18,9 +18,11 @@ struct Metadata {
     generation: Option<i64>,
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
+    deletion_grace_period_seconds: Option<i64>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
     finalizers: Option<Vec<String>>,
+    owner_references: Option<Vec<OwnerReference>>,
 }
 
 /// Reads metadata, without what nobody asks for.
@@ -34,9 +36,11 @@ pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::
         generation: read.generation,
         creation_timestamp: read.creation_timestamp,
         deletion_timestamp: read.deletion_timestamp,
+        deletion_grace_period_seconds: read.deletion_grace_period_seconds,
         labels: read.labels,
         annotations: read.annotations,
         finalizers: read.finalizers,
+        owner_references: read.owner_references,
         ..ObjectMeta::default()
     })
 }
@@ -51,8 +55,11 @@ mod tests {
     fn all_that_is_asked_for_is_read_and_managed_fields_are_not() {
         let asked = json!({
             "name": "shop-1", "namespace": "shop", "uid": "u", "resourceVersion": "7", "generation": 2,
-            "creationTimestamp": "2026-11-21T10:00:00Z", "deletionTimestamp": "2026-11-21T10:00:01Z",
+            "creationTimestamp": "2026-11-21T10:00:00Z", "deletionTimestamp": "2026-11-21T10:00:01Z", "deletionGracePeriodSeconds": 30,
             "labels": { "app": "shop" }, "annotations": { "a": "b" }, "finalizers": ["f"],
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "shop-1", "uid": "r", "controller": true,
+            }],
         });
         let mut said = asked.clone();
         said["managedFields"] = json!([{ "manager": "kubectl", "fieldsV1": { "f:metadata": {} } }]);

@@ -5,18 +5,24 @@
 //! this for each group that changed, as long as the [`lease`] is held.
 
 pub mod apply;
+mod backoff;
+pub mod budget;
 pub mod decide;
 pub mod decision;
 pub mod eligible;
 pub mod evidence;
 mod gauges;
 mod gone;
+mod handover;
 pub mod index;
 pub mod journey;
+mod kin;
 pub mod lease;
+mod lists;
 pub mod live;
 mod metadata;
 pub mod objects;
+mod places;
 pub mod pods;
 pub mod queue;
 pub mod record;
@@ -24,21 +30,35 @@ pub mod shown;
 pub mod snapshot;
 pub mod standing;
 pub mod story;
+pub mod tell;
+pub mod turn;
 pub mod watch;
 pub mod work;
 
+#[cfg(test)]
+mod budget_rules;
 #[cfg(test)]
 mod decide_rules;
 #[cfg(test)]
 mod evidence_rules;
 #[cfg(test)]
+mod fake_api;
+#[cfg(test)]
+mod index_rules;
+#[cfg(test)]
 mod journey_rules;
 #[cfg(test)]
+mod live_rules;
+#[cfg(test)]
 mod record_rules;
+#[cfg(test)]
+mod rest_rules;
 #[cfg(test)]
 mod standing_rules;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod work_rules;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +113,7 @@ pub fn start(
     };
     supervisor.spawn("watch pods", watching.clone().pods());
     supervisor.spawn("watch deployments", watching.clone().deployments());
+    supervisor.spawn("watch replicasets", watching.clone().replica_sets());
     supervisor.spawn("watch records", watching.clone().records());
     supervisor.spawn("watch nodes", watching.nodes());
 
@@ -103,10 +124,13 @@ pub fn start(
     let worker = work::Worker {
         cache: Arc::clone(&cache),
         writer: apply::Writer { client: client.clone(), cache: Arc::clone(&cache), metrics: Arc::clone(&metrics) },
-        reader: live::Reader { client: client.clone(), cache: Arc::clone(&cache), heartbeats: Arc::default() },
-        recorder: Recorder::new(client, reporter),
+        reader: live::Reader::new(client.clone(), Arc::clone(&cache), Arc::clone(&metrics)),
+        teller: tell::Teller {
+            recorder: Recorder::new(client, reporter),
+            metrics: Arc::clone(&metrics),
+            traces: options.traces,
+        },
         rules: options.rules,
-        traces: options.traces,
     };
     if let Some(place) = page {
         let source = page::Source {

@@ -4,17 +4,18 @@
 //! field that nobody needs can't stop the watch.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Node as KubeNode, Pod as KubePod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use serde::Deserialize;
 
 use crate::contract::{CONDITION, Opened, POD_FINALIZER, Report, Signal, annotation, label, pod};
 use crate::group::WorkloadKind;
-use crate::migration::MigrationGate;
+use crate::migration::{Member, MigrationGate, MigrationGateStatus};
 use crate::settings::Policy;
 
 use super::metadata;
@@ -52,6 +53,7 @@ pub struct PodObject {
 #[serde(rename_all = "camelCase", default)]
 struct PodSpec {
     node_name: Option<String>,
+    termination_grace_period_seconds: Option<i64>,
     init_containers: Vec<Container>,
 }
 
@@ -129,6 +131,14 @@ struct PodTemplate {
     spec: PodSpec,
 }
 
+/// A ReplicaSet, as it is watched: who controls it is all that is asked of it.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = ReplicaSet)]
+pub struct ReplicaSetObject {
+    #[serde(deserialize_with = "metadata::read")]
+    metadata: ObjectMeta,
+}
+
 /// A node, as it is watched.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = KubeNode)]
@@ -183,8 +193,10 @@ impl PodObject {
         let pod = Pod {
             name: self.metadata.name.clone()?,
             resource_version: self.metadata.resource_version.clone().unwrap_or_default(),
+            controller: controller(&self.metadata),
             created: self.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             deleting: self.metadata.deletion_timestamp.is_some(),
+            grace_seconds: self.grace_seconds(),
             phase: self.phase(),
             node: self.spec.node_name.clone(),
             signal: signal.filter(|signal| signal.pod_uid() == uid).map(Box::new),
@@ -224,6 +236,12 @@ impl PodObject {
         }
     }
 
+    fn grace_seconds(&self) -> u32 {
+        let of_spec = self.spec.termination_grace_period_seconds;
+        let longest = of_spec.max(self.metadata.deletion_grace_period_seconds).unwrap_or_default();
+        u32::try_from(longest.max(0)).unwrap_or(u32::MAX)
+    }
+
     fn agent_status(&self) -> Option<&ContainerStatus> {
         let name = &agent_container(&self.spec)?.name;
         self.status.init_container_statuses.iter().find(|status| status.name == *name)
@@ -246,7 +264,7 @@ impl Terminated {
             real: !self.container_id.is_empty(),
             out_of_memory: self.reason == "OOMKilled",
             report: report.map(Box::new),
-            tail: super::record::cut_front(tail, super::record::TAIL_BYTES).to_owned(),
+            tail: super::record::cut_front(tail, super::budget::TAIL_BYTES).to_owned(),
         }
     }
 }
@@ -277,6 +295,16 @@ impl DeploymentObject {
     }
 }
 
+impl ReplicaSetObject {
+    /// The group, the ReplicaSet's UID and that of the workload that controls it; `None` for one that isn't gated, or that
+    /// nobody controls.
+    pub fn facts(&self) -> Option<(GroupKey, Arc<str>, Arc<str>)> {
+        let labels = self.metadata.labels.as_ref()?;
+        let key = group_key(&self.metadata, labels.get(label::GATE)?)?;
+        Some((key, self.metadata.uid.as_deref()?.into(), controller(&self.metadata)?))
+    }
+}
+
 impl NodeObject {
     /// The name and the facts.
     pub fn facts(&self) -> Option<(String, Node)> {
@@ -296,7 +324,7 @@ pub fn record_facts(gate: &MigrationGate) -> Option<(GroupKey, Record)> {
     let metadata = &gate.metadata;
     let name = metadata.name.clone()?;
     let key = GroupKey { namespace: metadata.namespace.clone()?, name: name.clone() };
-    let owner = |owner: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference| Owner {
+    let owner = |owner: &OwnerReference| Owner {
         api_version: owner.api_version.clone(),
         kind: owner.kind.clone(),
         name: owner.name.clone(),
@@ -312,7 +340,10 @@ pub fn record_facts(gate: &MigrationGate) -> Option<(GroupKey, Record)> {
         finalizers: metadata.finalizers.clone().unwrap_or_default(),
         owners: metadata.owner_references.iter().flatten().map(owner).collect(),
         overrides: gate.spec.overrides.clone(),
-        status: gate.status.clone(),
+        status: gate.status.clone().filter(MigrationGateStatus::says_anything),
+        // The index knows since when.
+        fenced_since: None,
+        unreadable: false,
     };
     Some((key, record))
 }
@@ -342,6 +373,19 @@ impl Owner {
     }
 }
 
+impl Member {
+    /// The member that a workload is.
+    pub fn of(workload: &Workload) -> Member {
+        Member::from(&Owner::of(workload))
+    }
+}
+
+/// The UID of the one owner that controls an object. Source: Kubernetes, "Owners and Dependents", controller references.
+fn controller(metadata: &ObjectMeta) -> Option<Arc<str>> {
+    let owners = metadata.owner_references.iter().flatten();
+    owners.filter(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str().into()).next()
+}
+
 fn group_key(metadata: &ObjectMeta, gate: &str) -> Option<GroupKey> {
     Some(GroupKey { namespace: metadata.namespace.clone()?, name: gate.to_owned() })
 }
@@ -352,10 +396,47 @@ fn holds(conditions: &[PodCondition], type_: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::admission::{AgentDelivery, Installation, render};
+
+    #[test]
+    fn a_complaint_is_no_status() {
+        let read = |status: Value| {
+            let gate = json!({
+                "apiVersion": "migration-gate.dev/v1alpha1", "kind": "MigrationGate", "spec": {}, "status": status,
+                "metadata": { "name": "orders.deployment", "namespace": "shop", "uid": "u" },
+            });
+            let (_, record) = record_facts(&serde_json::from_value(gate).expect("a record")).expect("a named one");
+            record.status
+        };
+        let condition = |type_| json!({ "type": type_, "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-11-27T00:00:00Z" });
+        assert_eq!(read(json!({ "conditions": [condition("Stalled")] })), None, "its pods are yet to be asked");
+        assert!(read(json!({ "conditions": [condition("Migrated")] })).is_some());
+        assert!(read(json!({ "lastAttempt": 1 })).is_some());
+    }
+
+    #[test]
+    fn a_pod_and_a_replica_set_say_who_controls_them() {
+        let metadata = |controller: bool| {
+            json!({
+                "name": "a", "namespace": "shop", "uid": "u", "resourceVersion": "1",
+                "labels": { label::GATE: "orders.deployment", label::MIGRATION: "m" },
+                "ownerReferences": [
+                    { "apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "c" },
+                    { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": controller },
+                ],
+            })
+        };
+        for controls in [true, false] {
+            let object = json!({ "metadata": metadata(controls) });
+            let pod = serde_json::from_value::<PodObject>(object.clone()).expect("a pod").facts().expect("gated").1;
+            assert_eq!(pod.controller.as_deref(), controls.then_some("r"));
+            let facts = serde_json::from_value::<ReplicaSetObject>(object).expect("a ReplicaSet").facts();
+            assert_eq!(facts.map(|(_, uid, workload)| (uid, workload)), controls.then(|| ("u".into(), "r".into())));
+        }
+    }
 
     #[test]
     fn the_agent_is_found_whichever_way_the_webhook_delivers_it() {

@@ -7,23 +7,13 @@ use jiff::Timestamp;
 
 use crate::contract::Signal;
 use crate::migration::{
-    Active, Attempt, AttemptOutcome, Departed, Migration, MigrationGateStatus, Override, OverrideAction, Phase,
-    TakenOverride,
+    Active, Attempt, AttemptOutcome, Departed, Fenced, Member, Migration, MigrationGateStatus, Override,
+    OverrideAction, TakenOverride,
 };
 
-use super::evidence::Ending;
+use super::budget::{COMMAND_BYTES, DEPARTED_KEPT, IMAGE_BYTES, REVISION_BYTES, TAIL_BYTES};
+use super::evidence::{Certainty, Ending};
 use super::snapshot::{Pod, Snapshot, Workload};
-
-/// Migrations that are remembered in detail.
-pub const MIGRATIONS_KEPT: usize = 20;
-/// Attempts of one migration that are remembered.
-pub const ATTEMPTS_KEPT: usize = 10;
-/// Bytes of the log's tail on the newest failure.
-pub const TAIL_BYTES: usize = 1024;
-/// Bytes of a command as it is shown.
-pub const COMMAND_BYTES: usize = 256;
-/// Bytes of a whole status; etcd takes 1.5 MiB a request, and everybody who lists records reads them all.
-pub const STATUS_BYTES: usize = 128 * 1024;
 
 /// The first status of a record, from what its pods say: the record may be new, or it may have been lost.
 ///
@@ -60,15 +50,17 @@ pub fn adopted(pod: &Pod, attempt: u32, now: Timestamp) -> Active {
         elected_at: now,
         signalled_at: Some(now),
         confirmed_dead: false,
+        timeout_seconds: None,
+        grace_seconds: Some(pod.grace_seconds),
     }
 }
 
 /// Makes sure that a workload's current migration is in the list, with what people want to know of it.
 pub fn remember(status: &mut MigrationGateStatus, workload: &Workload) {
     let migration = entry(status, &workload.fingerprint);
-    migration.image.clone_from(&workload.image);
+    migration.image = cut(&workload.image, IMAGE_BYTES).to_owned();
     migration.command = cut(&workload.command, COMMAND_BYTES).to_owned();
-    migration.revision.clone_from(&workload.revision);
+    migration.revision = workload.revision.as_ref().map(|revision| cut(revision, REVISION_BYTES).to_owned());
 }
 
 fn entry<'a>(status: &'a mut MigrationGateStatus, fingerprint: &str) -> &'a mut Migration {
@@ -80,16 +72,22 @@ fn entry<'a>(status: &'a mut MigrationGateStatus, fingerprint: &str) -> &'a mut 
     &mut status.migrations[at]
 }
 
-/// Gives the next attempt to a pod.
-pub fn elect(status: &mut MigrationGateStatus, pod: &Pod, node_uid: Option<String>, now: Timestamp) {
+/// Gives the next attempt to a pod, with the time limit that its workload has now.
+pub fn elect(
+    status: &mut MigrationGateStatus,
+    pod: &Pod,
+    node_uid: Option<String>,
+    timeout_seconds: Option<u64>,
+    now: Timestamp,
+) {
     let attempt = status.last_attempt + 1;
     status.last_attempt = attempt;
     entry(status, &pod.fingerprint);
-    status.active = Some(Active { node_uid, signalled_at: None, ..adopted(pod, attempt, now) });
+    status.active = Some(Active { node_uid, signalled_at: None, timeout_seconds, ..adopted(pod, attempt, now) });
 }
 
-/// Ends the active attempt.
-pub fn end(status: &mut MigrationGateStatus, active: &Active, ending: &Ending, now: Timestamp) {
+/// Ends the active attempt, whose pod is this, if it is still there.
+pub fn end(status: &mut MigrationGateStatus, active: &Active, pod: Option<&Pod>, ending: &Ending, now: Timestamp) {
     status.active = None;
     let failed = matches!(ending.outcome, AttemptOutcome::Failed | AttemptOutcome::TimedOut);
     for attempt in status.migrations.iter_mut().flat_map(|migration| &mut migration.attempts) {
@@ -104,6 +102,12 @@ pub fn end(status: &mut MigrationGateStatus, active: &Active, ending: &Ending, n
         AttemptOutcome::Failed | AttemptOutcome::TimedOut => migration.failures += 1,
         AttemptOutcome::Interrupted => migration.interruptions += 1,
         AttemptOutcome::Succeeded | AttemptOutcome::NotStarted => {}
+    }
+    if ending.outcome == AttemptOutcome::NotStarted {
+        migration.never_started += 1;
+    } else {
+        migration.never_started = 0;
+        migration.tried_at = Some(now);
     }
     migration.attempts.push(Attempt {
         number: active.attempt,
@@ -121,6 +125,11 @@ pub fn end(status: &mut MigrationGateStatus, active: &Active, ending: &Ending, n
     });
     if ending.outcome == AttemptOutcome::Succeeded {
         add_success(status, &active.fingerprint);
+    }
+    if ending.certainty == Certainty::Presumed {
+        let (pod_name, pod_uid) = (active.pod_name.clone(), active.pod_uid.clone());
+        let grace_seconds = active.grace_seconds.max(pod.map(|pod| pod.grace_seconds));
+        status.fenced = Some(Fenced { attempt: active.attempt, pod_name, pod_uid, at: now, grace_seconds });
     }
 }
 
@@ -170,6 +179,7 @@ fn follow(status: &mut MigrationGateStatus, order: &Override) -> Result<(), Stri
             }
             migration.failures = 0;
             migration.interruptions = 0;
+            migration.never_started = 0;
         }
         OverrideAction::ConfirmDead => match &mut status.active {
             Some(active) if active.attempt == order.attempt && active.pod_uid == order.pod_uid => {
@@ -184,52 +194,27 @@ fn follow(status: &mut MigrationGateStatus, order: &Override) -> Result<(), Stri
     Ok(())
 }
 
-/// Notes that a workload is elsewhere as of this generation of it.
-pub fn depart(status: &mut MigrationGateStatus, workload_uid: &str, generation: i64) {
-    status.members.retain(|member| member != workload_uid);
-    status.departed.retain(|departed| departed.workload_uid != workload_uid);
-    status.departed.push(Departed { workload_uid: workload_uid.to_owned(), generation });
+/// Notes that a workload is elsewhere as of this generation of it. The oldest notes go when there are many: a record does
+/// not elect for a workload that is not among its own before it has asked all others again.
+pub fn depart(status: &mut MigrationGateStatus, member: &Member, generation: i64) {
+    status.workloads.retain(|known| known.uid != member.uid);
+    status.departed.retain(|departed| departed.workload_uid != member.uid);
+    let Member { kind, name, uid } = member.clone();
+    status.departed.push(Departed { workload_uid: uid, kind, name, generation });
+    let excess = status.departed.len().saturating_sub(DEPARTED_KEPT);
+    status.departed.drain(..excess);
 }
 
 /// Notes that this record, and no other, elects for a workload.
 pub fn arrive(status: &mut MigrationGateStatus, workload: &Workload) {
-    if !status.members.contains(&workload.uid) {
-        status.members.push(workload.uid.clone());
+    if !is_member(status, &workload.uid) {
+        status.workloads.push(Member::of(workload));
     }
 }
 
-/// Keeps the status within its bounds. What opens gates goes last: it is never dropped for anything else.
-pub fn trim(status: &mut MigrationGateStatus) {
-    for migration in &mut status.migrations {
-        let excess = migration.attempts.len().saturating_sub(ATTEMPTS_KEPT);
-        migration.attempts.drain(..excess);
-    }
-    while status.migrations.len() > MIGRATIONS_KEPT && drop_oldest(status) {}
-    while size(status) > STATUS_BYTES {
-        if !drop_oldest(status) {
-            if status.succeeded.len() <= 1 {
-                break;
-            }
-            // Only a record of thousands of migrations comes here; the oldest are the least likely to be rolled
-            // back to, and a rollback to one would run it again, which its tool must tolerate anyway.
-            let half = status.succeeded.len() / 2;
-            status.succeeded.drain(..half);
-        }
-    }
-}
-
-/// Drops the oldest migration that isn't needed to decide anything.
-fn drop_oldest(status: &mut MigrationGateStatus) -> bool {
-    let active = status.active.as_ref().map(|active| active.fingerprint.as_str());
-    let at = status.migrations.iter().position(|migration| {
-        matches!(migration.phase, Phase::Succeeded | Phase::Superseded)
-            && Some(migration.fingerprint.as_str()) != active
-    });
-    at.map(|at| status.migrations.remove(at)).is_some()
-}
-
-fn size(status: &MigrationGateStatus) -> usize {
-    serde_json::to_vec(status).map_or(0, |bytes| bytes.len())
+/// Whether this record elects for the workload with this UID.
+pub fn is_member(status: &MigrationGateStatus, uid: &str) -> bool {
+    status.workloads.iter().any(|member| member.uid == uid)
 }
 
 /// The beginning of a text, at most this many bytes, whole characters.

@@ -5,12 +5,13 @@
 //! arrives as [`Live`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::contract::{Outcome, RECORD_FINALIZER, Report, Signal, annotation};
-use crate::migration::{Active, MigrationGateStatus, Override};
+use crate::migration::{Active, Departed, Member, MigrationGateStatus, Override};
 use crate::settings::Policy;
 
 use super::pods::Pods;
@@ -28,12 +29,28 @@ pub struct Snapshot {
     pub workloads: Vec<Workload>,
     /// The group's pods, by name.
     pub pods: Pods,
+    /// The ReplicaSets that carry the group's label: the UID of each, and that of the workload that controls it.
+    pub replica_sets: BTreeMap<Arc<str>, Arc<str>>,
     /// The nodes that the pods and the active attempt are on, by name. One that is missing here has no Node object.
     pub nodes: BTreeMap<String, Node>,
     /// Other records that a workload of this group belonged to, as far as the watch has brought them.
-    pub elders: Vec<Record>,
+    pub elders: Vec<Arc<Record>>,
+    /// What the watch showed of the active attempt's pod when that went.
+    pub last_sight: LastSight,
     /// What was asked for in the last round, fresh from the API server.
     pub live: Live,
+}
+
+/// What a watch showed of a pod that is gone, in the moment in which it went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LastSight {
+    /// Nothing: it is there, or it went while this process did not watch.
+    #[default]
+    None,
+    /// It had neither a signal nor a mark.
+    Unsignalled,
+    /// It had the signal or the mark of this attempt. Numbers on a pod only grow, so that it never had a later one's.
+    Signalled(u32),
 }
 
 /// What is known of the group's record.
@@ -44,7 +61,7 @@ pub enum RecordView {
     /// There is none, and the namespace takes no new objects: it is being deleted.
     Refused,
     /// Here it is.
-    Present(Box<Record>),
+    Present(Arc<Record>),
     /// Somebody wrote something into it that can't be read.
     Unreadable(Unreadable),
 }
@@ -87,6 +104,11 @@ pub struct Record {
     pub overrides: Vec<Override>,
     /// What is recorded; `None` where nothing ever was.
     pub status: Option<MigrationGateStatus>,
+    /// Since when this process has seen the status say that an attempt was given up without a proof
+    /// ([`MigrationGateStatus::fenced`]), by its own clock: another leader's may differ.
+    pub fenced_since: Option<Timestamp>,
+    /// It can't be read, so that nobody knows what its status says.
+    pub unreadable: bool,
 }
 
 /// An owner of a record.
@@ -138,8 +160,12 @@ pub struct Pod {
     pub created: Timestamp,
     /// The fingerprint of its migration.
     pub fingerprint: String,
+    /// The UID of the object that controls it, such as a ReplicaSet.
+    pub controller: Option<Arc<str>>,
     /// It has a deletionTimestamp.
     pub deleting: bool,
+    /// Its grace period in seconds: of its spec, or of its deletion where that is longer.
+    pub grace_seconds: u32,
     /// Where it stands.
     pub phase: PodPhase,
     /// The node that it was bound to.
@@ -257,7 +283,7 @@ pub struct Live {
     /// All pods of the group.
     pub pods: Option<Vec<Pod>>,
     /// All other records of the namespace.
-    pub elders: Option<Vec<Record>>,
+    pub elders: Option<Vec<Arc<Record>>>,
 }
 
 /// What a question was about.
@@ -288,6 +314,8 @@ impl Asked {
 pub enum Found<T> {
     /// There is no such object, or only one with another UID.
     Gone,
+    /// It is there, but without the label that makes it ours: who took that off may have changed anything.
+    Unlabelled,
     /// Here it is.
     Here(T),
 }
@@ -305,6 +333,14 @@ impl Snapshot {
     /// The pod with this UID, as cached.
     pub fn pod(&self, uid: &str) -> Option<&Pod> {
         self.pods.iter().find(|pod| pod.uid == uid)
+    }
+
+    /// The workload of the group that made this pod, itself or through a ReplicaSet of its own. The labels alone prove
+    /// nothing: whoever may create pods can write them.
+    pub fn maker(&self, pod: &Pod) -> Option<&Workload> {
+        let controller = pod.controller.as_deref()?;
+        let uid = self.replica_sets.get(controller).map_or(controller, |workload| &**workload);
+        self.workloads.iter().find(|workload| workload.uid == uid)
     }
 
     /// The workloads whose current template asks for this migration.
@@ -325,17 +361,40 @@ impl Record {
         self.finalizers.iter().any(|finalizer| finalizer == RECORD_FINALIZER)
     }
 
+    /// Those for whom an attempt of this record may run: the workloads that it elects for and those that left, by its own
+    /// account. Owner
+    /// references count as well, because a record of an earlier version has no such account, and one that can't be read
+    /// shows none; but Kubernetes' garbage collector takes away those whose object is gone.
+    pub fn electorate(&self) -> impl Iterator<Item = Member> {
+        let status = self.status.iter();
+        let here = status.clone().flat_map(|status| status.workloads.iter().cloned());
+        let left = status.flat_map(|status| status.departed.iter().map(Member::from));
+        here.chain(left).chain(self.owners.iter().map(Member::from))
+    }
+
     /// It is owned by the object with this UID.
     pub fn is_owned_by(&self, uid: &str) -> bool {
         self.owners.iter().any(|owner| owner.uid == uid)
     }
 }
 
-impl Owner {
+impl Member {
     /// It is this workload, or one of the same name before it, whose pods may outlive it.
     pub fn precedes(&self, workload: &Workload) -> bool {
-        let now = Owner::of(workload);
+        let now = Member::of(workload);
         self.uid == now.uid || (self.kind == now.kind && self.name == now.name)
+    }
+}
+
+impl From<&Departed> for Member {
+    fn from(departed: &Departed) -> Member {
+        Member { kind: departed.kind.clone(), name: departed.name.clone(), uid: departed.workload_uid.clone() }
+    }
+}
+
+impl From<&Owner> for Member {
+    fn from(owner: &Owner) -> Member {
+        Member { kind: owner.kind.clone(), name: owner.name.clone(), uid: owner.uid.clone() }
     }
 }
 

@@ -8,8 +8,8 @@ use crate::migration::{Condition, ConditionStatus, ConditionType, MigrationGateS
 use super::snapshot::{AgentState, Pod, Workload};
 use super::standing::{describe, for_people, phase_word, unaccounted};
 use super::testing::{
-    FP, OLD_FP, active, at, group, open, owner, pod, policy, runner, running, settled_record, succeeded, uid, verdict,
-    workload,
+    FP, OLD_FP, active, at, group, member, open, owner, pod, policy, runner, running, settled_record, succeeded,
+    verdict, workload,
 };
 
 fn condition(status: &MigrationGateStatus, type_: ConditionType) -> &Condition {
@@ -36,7 +36,7 @@ fn the_migrated_condition_follows_the_phase() {
     let mut nobody = group(MigrationGateStatus::default(), vec![]);
     nobody.workloads.clear();
     let mut status = MigrationGateStatus::default();
-    describe(&mut status, &nobody, &None, at(0));
+    describe(&mut status, &nobody, &None, None, at(0));
     let migrated = condition(&status, ConditionType::Migrated);
     assert_eq!((migrated.status, migrated.reason.as_str()), (ConditionStatus::Unknown, "Unknown"));
 }
@@ -58,9 +58,9 @@ fn a_failure_is_said_with_its_last_line_and_how_long_it_took() {
 fn a_condition_keeps_its_time_while_it_holds() {
     let mut status = said(running("a", 1), vec![runner("a", 1)]);
     let snapshot = group(status.clone(), vec![runner("a", 1)]);
-    describe(&mut status, &snapshot, &None, at(60));
+    describe(&mut status, &snapshot, &None, None, at(60));
     assert_eq!(condition(&status, ConditionType::Migrated).last_transition_time, at(10), "still false");
-    describe(&mut status, &snapshot, &Some("nobody knows".to_owned()), at(70));
+    describe(&mut status, &snapshot, &Some("nobody knows".to_owned()), None, at(70));
     assert_eq!(condition(&status, ConditionType::Stalled).last_transition_time, at(70), "now true");
 }
 
@@ -69,7 +69,7 @@ fn only_an_attempt_that_nobody_can_account_for_is_unaccounted() {
     let mut status = said(running("a", 1), vec![runner("a", 1)]);
     assert_eq!(unaccounted(&status), None);
     let snapshot = group(status.clone(), vec![runner("a", 1)]);
-    describe(&mut status, &snapshot, &Some("nobody knows".to_owned()), at(70));
+    describe(&mut status, &snapshot, &Some("nobody knows".to_owned()), None, at(70));
     assert_eq!(unaccounted(&status).as_deref(), Some("nobody knows"));
     for condition in &mut status.conditions {
         condition.status = ConditionStatus::False;
@@ -87,7 +87,7 @@ fn the_worst_workload_speaks_for_the_group() {
     let suspended = crate::settings::Policy { suspend: true, ..policy() };
     snapshot.workloads.push(Workload { fingerprint: OLD_FP.to_owned(), policy: Ok(suspended), ..workload("admin") });
     snapshot.record_mut().owners.push(owner("admin"));
-    snapshot.status_mut().members.push(uid("admin"));
+    snapshot.status_mut().workloads.push(member("admin"));
     for _ in 0..2 {
         settled_record(&mut snapshot);
         assert_eq!(snapshot.status_mut().phase, Some(Phase::Suspended));
@@ -100,7 +100,7 @@ fn a_migration_runs_if_the_attempt_is_its_own() {
     let mut status = MigrationGateStatus { active: Some(active("a", 1)), ..running("a", 1) };
     let mut snapshot = group(status.clone(), vec![runner("a", 1)]);
     snapshot.workloads.push(Workload { fingerprint: OLD_FP.to_owned(), ..workload("admin") });
-    describe(&mut status, &snapshot, &None, at(1));
+    describe(&mut status, &snapshot, &None, None, at(1));
     let phase = |fingerprint| status.migration(fingerprint).map(|migration| migration.phase);
     assert_eq!((phase(FP), phase(OLD_FP)), (Some(Phase::Running), Some(Phase::Pending)));
 }

@@ -1,18 +1,21 @@
 //! Small builders for the tests of the pure core: a group as it usually is, to be bent by each test.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::contract::{Outcome, RECORD_FINALIZER, Report, Run, Settled, Signal, Verdict};
-use crate::migration::{Active, MigrationGateStatus};
+use crate::migration::{Active, Member, MigrationGateStatus};
 use crate::settings::Policy;
 
 use super::decide::decide;
 use super::decision::{Action, Decision, Rules};
 use super::evidence::NodeDeletion;
 use super::snapshot::{
-    AgentState, Asked, Exit, Guards, Live, Node, Owner, Pod, PodPhase, Record, RecordView, Snapshot, Workload,
+    AgentState, Asked, Exit, Guards, LastSight, Live, Node, Owner, Pod, PodPhase, Record, RecordView, Snapshot,
+    Workload,
 };
 
 pub(crate) const FP: &str = "0123456789abcdef0123456789abcdef";
@@ -31,7 +34,9 @@ pub(crate) fn pod(name: &str) -> Pod {
         resource_version: "10".to_owned(),
         created: at(0),
         fingerprint: FP.to_owned(),
+        controller: Some(uid("shop").into()),
         deleting: false,
+        grace_seconds: 30,
         phase: PodPhase::Pending,
         node: Some("node-1".to_owned()),
         signal: None,
@@ -118,7 +123,7 @@ pub(crate) fn owner(name: &str) -> Owner {
 
 /// A record that is at rest, protected, owned by the workload `shop`, and sure of it.
 pub(crate) fn record(status: MigrationGateStatus) -> Record {
-    let status = MigrationGateStatus { members: vec![uid("shop")], ..status };
+    let status = MigrationGateStatus { workloads: vec![member("shop")], ..status };
     Record {
         name: "shop.deployment".to_owned(),
         uid: "uid-of-record".to_owned(),
@@ -130,7 +135,13 @@ pub(crate) fn record(status: MigrationGateStatus) -> Record {
         owners: vec![owner("shop")],
         overrides: Vec::new(),
         status: Some(status),
+        fenced_since: None,
+        unreadable: false,
     }
+}
+
+pub(crate) fn member(name: &str) -> Member {
+    Member::of(&workload(name))
 }
 
 pub(crate) fn active(name: &str, attempt: u32) -> Active {
@@ -144,6 +155,8 @@ pub(crate) fn active(name: &str, attempt: u32) -> Active {
         elected_at: at(0),
         signalled_at: Some(at(1)),
         confirmed_dead: false,
+        timeout_seconds: None,
+        grace_seconds: None,
     }
 }
 
@@ -165,11 +178,13 @@ pub(crate) fn group(status: MigrationGateStatus, pods: Vec<Pod>) -> Snapshot {
     Snapshot {
         namespace: "shop".to_owned(),
         name: "shop.deployment".to_owned(),
-        record: RecordView::Present(Box::new(record(status))),
+        record: RecordView::Present(Arc::new(record(status))),
         workloads: vec![workload("shop")],
         pods: pods.into(),
         nodes: [("node-1".to_owned(), node())].into(),
+        replica_sets: BTreeMap::new(),
         elders: Vec::new(),
+        last_sight: LastSight::None,
         live: Live::default(),
     }
 }
@@ -177,7 +192,7 @@ pub(crate) fn group(status: MigrationGateStatus, pods: Vec<Pod>) -> Snapshot {
 impl Snapshot {
     pub(crate) fn record_mut(&mut self) -> &mut Record {
         match &mut self.record {
-            RecordView::Present(record) => record,
+            RecordView::Present(record) => Arc::make_mut(record),
             other => panic!("there is no record, but {other:?}"),
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, Event};
@@ -22,7 +23,9 @@ use crate::migration::MigrationGate;
 use crate::supervise::Shutdown;
 
 use super::index::{Concerned, Index};
-use super::objects::{DeploymentObject, NodeObject, PodObject, record_facts, unreadable_facts};
+use super::objects::{
+    DeploymentObject, GroupKey, NodeObject, PodObject, ReplicaSetObject, record_facts, unreadable_facts,
+};
 use super::queue::Queue;
 
 /// How often an API server that can't be reached is mentioned.
@@ -57,7 +60,7 @@ impl Cache {
 pub struct Synced(Arc<watch::Sender<usize>>);
 
 /// The number of watches.
-const WATCHES: usize = 4;
+const WATCHES: usize = 5;
 
 impl Default for Synced {
     fn default() -> Synced {
@@ -66,7 +69,7 @@ impl Default for Synced {
 }
 
 impl Synced {
-    fn one_more(&self) {
+    pub(super) fn one_more(&self) {
         self.0.send_modify(|count| *count += 1);
     }
 
@@ -82,7 +85,7 @@ impl Synced {
     }
 }
 
-/// What the four watches need.
+/// What the watches need.
 #[derive(Clone)]
 pub struct Watching {
     /// The client.
@@ -108,7 +111,7 @@ impl Watching {
             Some((key, facts)) => index.put_pod(key, facts),
             None => Concerned::new(),
         };
-        self.follow(Watched::Pods, config, seen, Index::remove, Index::retain_pods).await
+        self.follow(Watched::Pods, config, seen, pod_gone, Index::retain_pods).await
     }
 
     /// Watches the workloads that carry the gated label.
@@ -118,7 +121,19 @@ impl Watching {
             Some((key, facts)) => index.put_workload(key, facts),
             None => workload.meta().uid.as_deref().map_or_else(Concerned::new, |uid| index.put_ungated(uid)),
         };
-        self.follow(Watched::Deployments, config, seen, Index::remove, Index::retain_workloads).await
+        let gone = |index: &mut Index, _: &DeploymentObject, uid: &str, version: &str| index.end(uid, version);
+        self.follow(Watched::Deployments, config, seen, gone, Index::retain_workloads).await
+    }
+
+    /// Watches who controls the ReplicaSets that carry the gate label.
+    pub async fn replica_sets(self) -> Result<(), Never> {
+        let config = Config::default().labels(label::GATE);
+        let seen = |index: &mut Index, replica_set: &ReplicaSetObject| match replica_set.facts() {
+            Some((key, uid, workload)) => index.put_replica_set(key, uid, workload),
+            None => replica_set.meta().uid.as_deref().map_or_else(Concerned::new, |uid| index.remove(uid)),
+        };
+        let gone = |index: &mut Index, _: &ReplicaSetObject, uid: &str, version: &str| index.end(uid, version);
+        self.follow(Watched::ReplicaSets, config, seen, gone, Index::retain_replica_sets).await
     }
 
     /// Watches the records.
@@ -130,7 +145,9 @@ impl Watching {
                 facts.map_or_else(Concerned::new, |(key, unreadable)| index.put_unreadable(key, unreadable))
             }
         };
-        let gone = |index: &mut Index, uid: &str| index.remove_record_by_uid(uid);
+        let gone = |index: &mut Index, guarded: &DeserializeGuard<MigrationGate>, uid: &str, version: &str| {
+            record_key(guarded.meta()).map_or_else(Concerned::new, |key| index.end_record(&key, uid, version))
+        };
         self.follow(Watched::Records, Config::default(), seen, gone, Index::retain_records).await
     }
 
@@ -140,7 +157,8 @@ impl Watching {
             Some((name, facts)) => index.put_node(name, facts),
             None => Concerned::new(),
         };
-        self.follow(Watched::Nodes, Config::default(), seen, Index::remove_node_by_uid, Index::retain_nodes).await
+        let gone = |index: &mut Index, _: &NodeObject, uid: &str, _: &str| index.remove_node_by_uid(uid);
+        self.follow(Watched::Nodes, Config::default(), seen, gone, Index::retain_nodes).await
     }
 
     async fn follow<K>(
@@ -148,7 +166,7 @@ impl Watching {
         watched: Watched,
         config: Config,
         seen: impl Fn(&mut Index, &K) -> Concerned,
-        gone: impl Fn(&mut Index, &str) -> Concerned,
+        gone: impl Fn(&mut Index, &K, &str, &str) -> Concerned,
         retain: impl Fn(&mut Index, &HashSet<String>) -> Concerned,
     ) -> Result<(), Never>
     where
@@ -187,7 +205,7 @@ impl Watching {
                 Some(Ok(Event::Delete(object))) => {
                     if let Some(uid) = &object.meta().uid {
                         let version = object.meta().resource_version.as_deref().unwrap_or_default();
-                        self.cache.update(|index| index.end(uid, version, &gone));
+                        self.cache.update(|index| gone(index, &object, uid, version));
                     }
                 }
                 Some(Err(error)) => {
@@ -201,6 +219,50 @@ impl Watching {
                 // The stream of a watcher has no end.
                 None => return Ok(()),
             }
+        }
+    }
+}
+
+/// A pod went: its last state comes with the news.
+fn pod_gone(index: &mut Index, last: &PodObject, uid: &str, version: &str) -> Concerned {
+    match last.facts() {
+        Some((_, last)) => index.end_pod(uid, version, last.signal.map_or(0, |signal| signal.attempt())),
+        None => index.end(uid, version),
+    }
+}
+
+/// The group whose record this is.
+fn record_key(metadata: &ObjectMeta) -> Option<GroupKey> {
+    Some(GroupKey { namespace: metadata.namespace.clone()?, name: metadata.name.clone()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::snapshot::{LastSight, Live};
+    use super::super::testing::{pod, record, running, uid};
+    use super::*;
+    use crate::contract::annotation;
+
+    #[test]
+    fn what_a_pod_was_like_in_the_moment_in_which_it_went_is_taken_from_the_news() {
+        let key = GroupKey { namespace: "shop".to_owned(), name: "shop.deployment".to_owned() };
+        let run = json!({ "run": { "podUid": uid("a"), "attempt": 4 } }).to_string();
+        let others = json!({ "run": { "podUid": "another", "attempt": 4 } }).to_string();
+        for (signal, sight) in
+            [(run, LastSight::Signalled(4)), (others, LastSight::Unsignalled), (String::new(), LastSight::Unsignalled)]
+        {
+            let mut index = Index::default();
+            index.put_record(key.clone(), record(running("a", 4)));
+            index.put_pod(key.clone(), pod("a"));
+            let last = json!({ "metadata": {
+                "name": "a", "namespace": "shop", "uid": uid("a"), "resourceVersion": "12",
+                "labels": { label::GATE: key.name }, "annotations": { annotation::SIGNAL: signal },
+            } });
+            let last: PodObject = serde_json::from_value(last).expect("a pod");
+            assert_eq!(pod_gone(&mut index, &last, &uid("a"), "12"), std::slice::from_ref(&key));
+            assert_eq!(index.snapshot(&key, Live::default()).map(|snapshot| snapshot.last_sight), Some(sight));
         }
     }
 }

@@ -1,44 +1,34 @@
 //! The loop of the one that leads: takes a group that changed, decides, writes, and decides again until nothing is
 //! left to do. Groups don't wait for each other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Resource;
-use kube::runtime::events::{Event, EventType, Recorder};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::api_error::{ApiFailure, classify};
-use crate::migration::{MigrationGate, MigrationGateStatus};
-use crate::otlp::Traces;
+use crate::api_error::ApiFailure;
 use crate::supervise::{Sentence, Shutdown};
 
-use super::apply::{UNREADABLE, Writer};
+use super::apply::{Outcomes, Writer};
+use super::backoff::Target;
 use super::decide::decide;
-use super::decision::{Action, Decision, Rules};
-use super::journey;
+use super::decision::{Action, Rules, Settlement};
 use super::live::Reader;
-use super::objects::GroupKey;
 use super::pods::Pods;
-use super::queue::Turn;
-use super::snapshot::{Live, Owner, RecordView, Snapshot, Unreadable};
-use super::story;
+use super::snapshot::{Live, Record, RecordView, Snapshot, Unreadable};
+use super::tell::{Teller, Telling};
+use super::turn::{Memory, Turn, Untold};
 use super::watch::{Cache, Synced};
 
 /// Groups that are worked on at once.
 const GROUPS_AT_ONCE: usize = 64;
 /// Decisions for one group before the others have their turn again.
 const ROUNDS: usize = 32;
-/// The longest wait after a failed write: a pod that could open must not wait for a back-off that grew.
-const RETRY_MOST: Duration = Duration::from_secs(10);
-/// The wait after the first failed write, and after a lost race whose winner the watch is about to bring.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-/// How often an unanswered question is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What works.
 #[derive(Clone)]
@@ -49,47 +39,31 @@ pub struct Worker {
     pub writer: Writer,
     /// The reader.
     pub reader: Reader,
-    /// Where events go.
-    pub recorder: Recorder,
+    /// Who tells what was recorded.
+    pub teller: Teller,
     /// What the installation chose.
     pub rules: Rules,
-    /// Where traces go, if anywhere.
-    pub traces: Option<Traces>,
 }
 
-/// Events that are being written while the work goes on, in their order.
-#[derive(Default)]
-struct Telling(Option<JoinHandle<()>>);
-
-impl Telling {
-    fn add(&mut self, worker: Worker, events: Vec<(Event, Vec<ObjectReference>)>) {
-        if events.is_empty() {
-            return;
-        }
-        let before = self.0.take();
-        self.0 = Some(tokio::spawn(async move {
-            Telling(before).finish().await;
-            for (event, subjects) in events {
-                for subject in subjects {
-                    worker.publish(&event, &subject).await;
-                }
-            }
-        }));
-    }
-
-    async fn finish(self) {
-        // A panic there was said where it happened, and costs an event.
-        if let Some(telling) = self.0 {
-            let _ = telling.await;
-        }
-    }
+/// How long somebody works.
+#[derive(Clone)]
+struct Reign {
+    leading: watch::Receiver<bool>,
+    shutdown: Shutdown,
 }
 
-enum End {
-    /// Nothing is left to do before something changes.
-    Settled,
-    /// There is more to do, after this time.
-    Again(Duration),
+impl Reign {
+    fn is_over(&self) -> bool {
+        !*self.leading.borrow() || self.shutdown.is_requested()
+    }
+
+    async fn end(&mut self) {
+        tokio::select! {
+            () = self.shutdown.requested() => {}
+            // Whoever grants the lead is gone: nobody leads.
+            _ = self.leading.wait_for(|leading| !*leading) => {}
+        }
+    }
 }
 
 impl Worker {
@@ -117,23 +91,21 @@ impl Worker {
                     }
                 }
             }
+            // In this order: what changes in between is in one of the two.
+            self.cache.queue.clear();
             let keys = self.cache.index().keys();
             info!(groups = keys.len(), "leading");
             self.cache.queue.add(keys);
-            self.lead(&mut leading, &shutdown).await?;
+            self.lead(Reign { leading: leading.clone(), shutdown: shutdown.clone() }).await?;
         }
     }
 
-    async fn lead(&self, leading: &mut watch::Receiver<bool>, shutdown: &Shutdown) -> Result<(), Sentence> {
+    async fn lead(&self, mut reign: Reign) -> Result<(), Sentence> {
         let places = Arc::new(Semaphore::new(GROUPS_AT_ONCE));
         let mut tasks: JoinSet<()> = JoinSet::new();
         loop {
             let place = tokio::select! {
-                () = shutdown.requested() => break,
-                changed = leading.wait_for(|leading| !*leading) => {
-                    drop(changed);
-                    break;
-                }
+                () = reign.end() => break,
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
                     ended.map_err(|error| Sentence(format!("the work on a group panicked: {error}")))?;
                     continue;
@@ -143,21 +115,13 @@ impl Worker {
             // The semaphore is never closed.
             let Ok(place) = place else { break };
             let turn = tokio::select! {
-                () = shutdown.requested() => break,
-                changed = leading.wait_for(|leading| !*leading) => {
-                    drop(changed);
-                    break;
-                }
+                () = reign.end() => break,
                 turn = self.cache.queue.next() => turn,
             };
-            let (worker, leading) = (self.clone(), leading.clone());
+            let (worker, reign) = (self.clone(), reign.clone());
             tasks.spawn(async move {
                 let mut telling = Telling::default();
-                let end = worker.group(&turn, &leading, &mut telling).await;
-                worker.cache.queue.done(&turn.key);
-                if let End::Again(wait) = end {
-                    worker.cache.queue.add_at(turn.key, Instant::now() + wait);
-                }
+                worker.turn(turn, reign, &mut telling).await;
                 drop(place);
                 telling.finish().await;
             });
@@ -169,180 +133,192 @@ impl Worker {
         Ok(())
     }
 
-    async fn group(&self, turn: &Turn, leading: &watch::Receiver<bool>, telling: &mut Telling) -> End {
-        let key = &turn.key;
+    async fn turn(&self, mut turn: Turn, reign: Reign, telling: &mut Telling) {
+        let again = self.group(&mut turn, reign, telling).await;
+        self.cache.queue.done(turn, again);
+    }
+
+    /// Works on a group until nothing is left to do before something changes, or before the time that is returned.
+    async fn group(&self, turn: &mut Turn, mut reign: Reign, telling: &mut Telling) -> Option<Instant> {
+        if let Some(due) = turn.memory.backoffs.due(&Target::Rest, Instant::now()) {
+            return Some(due);
+        }
         let mut live = Live::default();
+        let mut answered: Option<Target> = None;
         for _ in 0..ROUNDS {
-            if !*leading.borrow() {
-                return End::Settled;
+            if reign.is_over() {
+                return None;
             }
-            let Some(mut snapshot) = self.cache.index().snapshot(key, std::mem::take(&mut live)) else {
-                return End::Settled;
+            let snapshot = self.cache.index().snapshot(&turn.key, std::mem::take(&mut live));
+            let Some(mut snapshot) = snapshot else {
+                turn.memory = Memory::default();
+                return None;
             };
-            let now = Timestamp::now();
-            let Decision { mut actions, look_again_at } = decide(&snapshot, self.rules, now);
-            if let [Action::Complain(record)] = &actions[..] {
-                return self.complain(turn, record, &actions).await;
+            let record = match &snapshot.record {
+                RecordView::Present(record) => Some(Arc::clone(record)),
+                _ => None,
+            };
+            if !matches!(snapshot.record, RecordView::Unreadable(_)) {
+                turn.memory.complained = None;
             }
+            self.tell_late(turn, &snapshot, telling);
+            let mut decision = decide(&snapshot, self.rules, Timestamp::now());
+            self.say_if_stuck(turn, decision.stuck.take());
+            let backoffs = &mut turn.memory.backoffs;
+            if let Some(target) = answered.take()
+                && decision.actions.iter().any(|action| Target::of(action, record.as_deref()) == target)
+            {
+                backoffs.in_vain(&turn.key, target, Instant::now());
+            }
+            let wanted = !decision.actions.is_empty();
+            let due = backoffs.sift(&mut decision.actions, record.as_deref(), Instant::now());
+            if let [Action::Complain(unreadable)] = &decision.actions[..]
+                && turn.memory.complained.as_ref() == Some(unreadable)
+            {
+                return None;
+            }
+            let mut actions = decision.actions;
             if actions.is_empty() {
-                return look_again_at.map_or(End::Settled, |at| End::Again(until(at, now)));
+                if !wanted {
+                    turn.memory.backoffs.nothing_fails();
+                }
+                return due.into_iter().chain(decision.look_again_at.map(instant)).min();
             }
-            debug!(namespace = key.namespace, record = key.name, ?actions, "decided");
-            // Only a question was asked, and the same answers were already there: time must pass.
-            let only_looked = actions.iter().all(|action| matches!(action, Action::Look(_)));
-            let journey = self.traces.as_ref().map(|traces| (traces, journey::of(&snapshot, &actions)));
+            debug!(namespace = turn.key.namespace, record = turn.key.name, ?actions, "decided");
+            let journey = self.teller.journey(&snapshot, &actions);
             let passes = take_passes(&mut actions);
             if !passes.is_empty() {
                 // From here on they alone hold on to pods: ten thousand are not kept twice until the last is open.
                 snapshot.pods.clear();
             }
-            let mut failures = self.writer.carry_out(turn, &actions).await;
-            failures.extend(self.writer.open(turn, passes).await);
-            if failures.is_empty() {
-                // The gates don't wait for the events.
-                telling.add(self.clone(), self.told(&snapshot, &actions));
-                if let Some((traces, journey)) = journey {
-                    traces.send(journey.until(Timestamp::now()));
+            let outcomes = self.writer.carry_out(turn, &actions).await;
+            let went = self.take_note(turn, &snapshot, record.as_deref(), &actions, outcomes, telling);
+            let shut = self.open(turn, passes, went.shut).await;
+            self.teller.travelled(journey, went.recorded, &shut);
+            let question = actions.iter().find(|action| matches!(action, Action::Look(..)));
+            if let Some(question) = question {
+                let target = Target::of(question, record.as_deref());
+                tokio::select! {
+                    // A read can be left alone at any time.
+                    () = reign.end() => return None,
+                    answer = self.look(turn, &snapshot, question, &target) => live = answer.unwrap_or_default(),
                 }
-            }
-            if let Some(wait) = wait_after(&failures) {
-                return End::Again(wait);
-            }
-            match self.look(key, &snapshot, &actions).await {
-                Ok(answers) => live = answers,
-                Err(wait) => return End::Again(wait),
-            }
-            if only_looked && live == snapshot.live {
-                return End::Again(ASK_AGAIN);
+                answered = Some(target).filter(|_| live.asked.is_some());
             }
         }
-        End::Again(Duration::ZERO)
-    }
-
-    /// Nothing more is done for the group before somebody mends its record.
-    async fn complain(&self, turn: &Turn, record: &Unreadable, actions: &[Action]) -> End {
-        let failures = self.writer.carry_out(turn, actions).await;
-        let event = Event {
-            type_: EventType::Warning,
-            reason: UNREADABLE.to_owned(),
-            note: Some(super::record::cut(&record.why, 1000).to_owned()),
-            action: "Read".to_owned(),
-            secondary: None,
-        };
-        let subject = reference(
-            &turn.key.namespace,
-            (
-                MigrationGate::api_version(&()).into_owned(),
-                MigrationGate::kind(&()).into_owned(),
-                record.name.clone(),
-                record.uid.clone(),
-            ),
+        // It may have much to do. If it never comes to rest, it must not keep the API server from doing so.
+        warn!(
+            namespace = turn.key.namespace,
+            record = turn.key.name,
+            rounds = ROUNDS,
+            "the group does not come to rest"
         );
-        self.publish(&event, &subject).await;
-        wait_after(&failures).map_or(End::Settled, End::Again)
+        turn.memory.backoffs.in_vain(&turn.key, Target::Rest, Instant::now());
+        turn.memory.backoffs.due(&Target::Rest, Instant::now())
     }
 
-    async fn publish(&self, event: &Event, subject: &ObjectReference) {
-        match tokio::time::timeout(super::apply::REQUEST, self.recorder.publish(event, subject)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                let failure = classify(&error);
-                self.writer.metrics.api_errors.of(failure).inc();
-                debug!(namespace = subject.namespace, %failure, "an event could not be written");
+    /// Takes note of how the writes went, and tells what was recorded.
+    fn take_note(
+        &self,
+        turn: &mut Turn,
+        snapshot: &Snapshot,
+        record: Option<&Record>,
+        actions: &[Action],
+        outcomes: Outcomes,
+        telling: &mut Telling,
+    ) -> Went {
+        let mut went = Went::default();
+        let Turn { key, memory, .. } = turn;
+        let writes = actions.iter().zip(outcomes).filter(|(action, _)| !matches!(action, Action::Look(..)));
+        for (action, outcome) in writes {
+            let target = Target::of(action, record);
+            match outcome {
+                Ok(()) => memory.backoffs.went_well(&target),
+                Err(failure) => memory.backoffs.failed(key, target, action.version(), failure, Instant::now()),
             }
-            Err(_) => debug!(namespace = subject.namespace, "the write of an event had no answer in time"),
+            match (action, outcome) {
+                (Action::WriteStatus(at, after), outcome) if at.name == snapshot.name => {
+                    let before = record.and_then(|record| record.status.clone()).unwrap_or_default();
+                    match outcome {
+                        Ok(()) => {
+                            memory.untold = None;
+                            self.teller.recorded(snapshot, &before, after, telling);
+                            went.recorded = true;
+                        }
+                        Err(ApiFailure::Transient { .. } | ApiFailure::Unreadable) => {
+                            memory.untold = Some(Untold { at: at.clone(), before, after: (**after).clone() });
+                        }
+                        Err(_) => {}
+                    }
+                }
+                (Action::Complain(unreadable), Ok(())) => {
+                    self.teller.unreadable(key, unreadable, telling);
+                    memory.complained = Some(Unreadable::clone(unreadable));
+                }
+                (Action::Settle(_, Settlement { open: Some(fingerprint), .. }), Err(_)) => {
+                    went.shut.insert(fingerprint.clone());
+                }
+                _ => {}
+            }
+        }
+        went
+    }
+
+    /// A write of the status whose answer was lost may have been done all the same: what it recorded is told when it shows.
+    fn tell_late(&self, turn: &mut Turn, snapshot: &Snapshot, telling: &mut Telling) {
+        let Some(untold) = turn.memory.untold.take() else { return };
+        let RecordView::Present(record) = &snapshot.record else { return };
+        if record.at() == untold.at {
+            turn.memory.untold = Some(untold);
+        } else if record.uid == untold.at.uid && record.status.as_ref() == Some(&untold.after) {
+            self.teller.recorded(snapshot, &untold.before, &untold.after, telling);
+            let action = Action::WriteStatus(untold.at, Box::new(untold.after));
+            let before = Record { status: Some(untold.before), ..(**record).clone() };
+            let snapshot = Snapshot { record: RecordView::Present(Arc::new(before)), ..snapshot.clone() };
+            self.teller.travelled(self.teller.journey(&snapshot, &[action]), true, &BTreeSet::new());
         }
     }
 
-    async fn look(&self, key: &GroupKey, snapshot: &Snapshot, actions: &[Action]) -> Result<Live, Duration> {
-        let Some(question) = actions.iter().find_map(|action| match action {
-            Action::Look(question) => Some(*question),
-            _ => None,
-        }) else {
-            return Ok(Live::default());
-        };
-        let active = match &snapshot.record {
-            RecordView::Present(record) => record.status.as_ref().and_then(|status| status.active.clone()),
-            RecordView::Refused | RecordView::Missing | RecordView::Unreadable(_) => {
-                snapshot.pods.iter().find_map(|pod| {
-                    pod.running_attempt().map(|attempt| super::record::adopted(pod, attempt, Timestamp::now()))
-                })
-            }
-        };
-        let record = match &snapshot.record {
-            RecordView::Present(record) => Some(&**record),
-            _ => None,
-        };
-        let answer = self.reader.answer(key, question, record, active.as_ref());
-        let Ok(answer) = tokio::time::timeout(super::apply::REQUEST, answer).await else {
-            warn!(namespace = key.namespace, record = key.name, "a read had no answer in time");
-            return Err(ASK_AGAIN);
-        };
-        answer.map_err(|error| {
-            let failure = classify(&error);
-            self.writer.metrics.api_errors.of(failure).inc();
-            let error = crate::supervise::with_causes(&error);
-            warn!(namespace = key.namespace, record = key.name, %failure, error, "a read failed");
-            ASK_AGAIN
-        })
+    /// Opens pods. Returns the migrations of which some stay shut.
+    async fn open(&self, turn: &mut Turn, passes: Pods, mut shut: BTreeSet<String>) -> BTreeSet<String> {
+        for (pod, failure) in self.writer.open(turn, passes).await {
+            turn.memory.backoffs.failed(&turn.key, Target::pass(&pod), None, failure, Instant::now());
+            shut.insert(pod.fingerprint.clone());
+        }
+        shut
     }
 
-    /// Logs what was written, and returns the events about it: one for each thing that happened, none for each pod.
-    fn told(&self, snapshot: &Snapshot, actions: &[Action]) -> Vec<(Event, Vec<ObjectReference>)> {
-        let RecordView::Present(record) = &snapshot.record else { return Vec::new() };
-        let before = record.status.clone().unwrap_or_default();
-        let mut events = Vec::new();
-        for action in actions {
-            let Action::WriteStatus(at, after) = action else { continue };
-            if at.name != snapshot.name {
-                continue;
-            }
-            self.count(&before, after);
-            for chapter in story::between(&before, after) {
-                let note = chapter.event.note.as_deref().unwrap_or_default();
-                info!(namespace = snapshot.namespace, record = snapshot.name, event = chapter.event.reason, "{note}");
-                let subjects = subjects(snapshot, chapter.fingerprint.as_deref());
-                events.push((chapter.event, subjects));
+    async fn look(&self, turn: &mut Turn, snapshot: &Snapshot, action: &Action, target: &Target) -> Option<Live> {
+        let Action::Look(question, active) = action else { return None };
+        turn.memory.backoffs.asked(&turn.key, target.clone(), Instant::now());
+        match self.reader.answer(snapshot, *question, active.as_deref()).await {
+            Ok(answer) => Some(answer),
+            Err(failed) => {
+                let (namespace, record) = (&turn.key.namespace, &turn.key.name);
+                warn!(namespace, record, failure = %failed.failure, error = failed.error, "a read failed");
+                turn.memory.backoffs.failed(&turn.key, target.clone(), None, failed.failure, Instant::now());
+                None
             }
         }
-        events
     }
 
-    fn count(&self, before: &MigrationGateStatus, after: &MigrationGateStatus) {
-        let Some((_, attempt)) = story::attempt_ended(before, after) else { return };
-        self.writer.metrics.attempts.of(attempt.outcome).inc();
-        let ran = attempt.started.zip(attempt.ended).map(|(started, ended)| ended.duration_since(started));
-        if let Some(ran) = ran.and_then(|ran| Duration::try_from(ran).ok()) {
-            self.writer.metrics.attempt_duration.observe(ran);
+    /// Says why a pod is held, where no record can say so: once, until that changes.
+    fn say_if_stuck(&self, turn: &mut Turn, stuck: Option<String>) {
+        if let Some(why) = stuck.as_ref().filter(|_| stuck != turn.memory.stuck) {
+            let (namespace, record) = (&turn.key.namespace, &turn.key.name);
+            warn!(namespace, record, why, "a pod is held until an operator decides, and no record can say so");
         }
+        turn.memory.stuck = stuck;
     }
 }
 
-/// The workloads that an event is about; the record itself, where there is none.
-fn subjects(snapshot: &Snapshot, fingerprint: Option<&str>) -> Vec<ObjectReference> {
-    let asks =
-        |uid: &str| fingerprint.is_none_or(|fingerprint| snapshot.workloads_of(fingerprint).any(|w| w.uid == uid));
-    let workloads = snapshot.workloads.iter().filter(|workload| asks(&workload.uid)).map(|workload| {
-        let owner = Owner::of(workload);
-        (owner.api_version, owner.kind, owner.name, owner.uid)
-    });
-    let mut subjects: Vec<_> = workloads.collect();
-    if let (true, RecordView::Present(record)) = (subjects.is_empty(), &snapshot.record) {
-        let (version, kind) = (MigrationGate::api_version(&()).into_owned(), MigrationGate::kind(&()).into_owned());
-        subjects.push((version, kind, record.name.clone(), record.uid.clone()));
-    }
-    subjects.into_iter().map(|subject| reference(&snapshot.namespace, subject)).collect()
-}
-
-fn reference(namespace: &str, (api_version, kind, name, uid): (String, String, String, String)) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(api_version),
-        kind: Some(kind),
-        name: Some(name),
-        namespace: Some(namespace.to_owned()),
-        uid: Some(uid),
-        ..ObjectReference::default()
-    }
+/// What came of some writes.
+#[derive(Default)]
+struct Went {
+    /// The group's status was written.
+    recorded: bool,
+    /// The migrations of pods that were not opened.
+    shut: BTreeSet<String>,
 }
 
 /// Takes the pods that are to be opened out of these actions.
@@ -352,20 +328,10 @@ fn take_passes(actions: &mut Vec<Action>) -> Pods {
         Action::Open(pods) => Some(pods),
         _ => None,
     });
-    pods.flatten().collect()
+    pods.flat_map(Pods::into_shared).collect()
 }
 
-fn until(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
-}
-
-/// How long to wait before deciding again, if any write failed.
-fn wait_after(failures: &[ApiFailure]) -> Option<Duration> {
-    let wait = |failure: &ApiFailure| match failure {
-        ApiFailure::Conflict | ApiFailure::NotFound | ApiFailure::AlreadyExists | ApiFailure::Expired => RETRY_FIRST,
-        ApiFailure::NamespaceTerminating => Duration::ZERO,
-        ApiFailure::Transient { retry_after } => retry_after.unwrap_or(Duration::from_secs(1)).min(RETRY_MOST),
-        ApiFailure::Forbidden | ApiFailure::Invalid | ApiFailure::Unreadable => RETRY_MOST,
-    };
-    failures.iter().map(wait).max()
+/// When it will be this time, by the clock that timers go by.
+fn instant(at: Timestamp) -> Instant {
+    Instant::now() + Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
 }

@@ -47,6 +47,8 @@ pub enum Watched {
     Pods,
     /// Labelled workloads.
     Deployments,
+    /// Who controls the ReplicaSets of gated workloads.
+    ReplicaSets,
     /// Records.
     Records,
     /// Nodes.
@@ -55,12 +57,14 @@ pub enum Watched {
 
 impl Label for Watched {
     const NAME: &'static str = "resource";
-    const ALL: &'static [Watched] = &[Watched::Pods, Watched::Deployments, Watched::Records, Watched::Nodes];
+    const ALL: &'static [Watched] =
+        &[Watched::Pods, Watched::Deployments, Watched::ReplicaSets, Watched::Records, Watched::Nodes];
 
     fn value(self) -> &'static str {
         match self {
             Watched::Pods => "pods",
             Watched::Deployments => "deployments",
+            Watched::ReplicaSets => "replicasets",
             Watched::Records => "migrationgates",
             Watched::Nodes => "nodes",
         }

@@ -3,12 +3,13 @@
 use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod as KubePod};
 use serde::Serialize;
 use std::fmt::Write;
 
 use super::cluster::{Cluster, Place, if_allowed};
 use super::format::Output;
+use super::leaving;
 use super::problem::Problem;
 use super::reason::{Case, Commands, Reason, Rule};
 use super::seen::{Nodes, Seen, is_gated};
@@ -104,22 +105,29 @@ async fn explain(
     subject: &Subject,
     commands: &Commands,
 ) -> Result<Explanation, Problem> {
-    let (deployment, pod) = find(seen, subject, &cluster.namespace)?;
+    let namespace = if_allowed(cluster.get_global::<Namespace>(&cluster.namespace).await)?.flatten();
+    let leaves = leaves(cluster, seen, namespace.as_ref(), commands).await?;
+    let without_group = |workload: String, reason: Reason| Explanation {
+        namespace: cluster.namespace.clone(),
+        workload,
+        record: None,
+        migration: None,
+        image: None,
+        command: None,
+        reason,
+        pods: Vec::new(),
+        notes: Vec::new(),
+    };
+    let (deployment, pod) = match (find(seen, subject, &cluster.namespace), &leaves) {
+        (Ok(found), _) => found,
+        // The namespace's Deployments may go before its pods.
+        (Err(_), Some(reason)) => return Ok(without_group(subject.name().to_owned(), reason.clone())),
+        (Err(problem), None) => return Err(problem),
+    };
     let name = deployment.metadata.name.clone().unwrap_or_default();
     let Some((key, workload)) = seen.group_of(&name).filter(|_| is_gated(deployment)) else {
-        let reason = not_gated(cluster, deployment).await?;
-        let namespace = cluster.namespace.clone();
-        return Ok(Explanation {
-            namespace,
-            workload: name,
-            record: None,
-            migration: None,
-            image: None,
-            command: None,
-            reason,
-            pods: Vec::new(),
-            notes: Vec::new(),
-        });
+        let reason = leaves.unwrap_or_else(|| not_gated(&cluster.namespace, namespace.as_ref(), deployment));
+        return Ok(without_group(name, reason));
     };
     let snapshot = seen.snapshot(&key.name);
     let case = Case { snapshot: &snapshot, workload: &workload, pods: &seen.pods, now: Timestamp::now(), commands };
@@ -128,7 +136,7 @@ async fn explain(
         notes.push("you may not get nodes, so they are taken for Ready".to_owned());
     }
     let focus = pod.and_then(|name| snapshot.pods.iter().find(|pod| pod.name == name));
-    let reason = focus.and_then(|pod| case.of_pod(pod)).unwrap_or_else(|| case.reason());
+    let reason = leaves.or_else(|| focus.and_then(|pod| case.of_pod(pod))).unwrap_or_else(|| case.reason());
     Ok(Explanation {
         namespace: key.namespace,
         workload: name,
@@ -140,6 +148,20 @@ async fn explain(
         pods: lines(&case, &snapshot, &workload),
         notes,
     })
+}
+
+/// Why the namespace is still there, if it is being deleted.
+async fn leaves(
+    cluster: &Cluster,
+    seen: &Seen,
+    namespace: Option<&Namespace>,
+    commands: &Commands,
+) -> Result<Option<Reason>, Problem> {
+    let Some(namespace) = namespace.filter(|namespace| namespace.metadata.deletion_timestamp.is_some()) else {
+        return Ok(None);
+    };
+    let pods: Vec<KubePod> = cluster.list(Some(&cluster.namespace), "").await?;
+    Ok(leaving::reason(namespace, &pods, &seen.held, Timestamp::now(), commands))
 }
 
 /// The Deployment that is meant, and the pod, if one is.
@@ -173,19 +195,17 @@ fn find<'a>(seen: &'a Seen, subject: &Subject, namespace: &str) -> Result<(&'a D
     Ok((deployment, None))
 }
 
-/// Why a workload has no gate.
-async fn not_gated(cluster: &Cluster, deployment: &Deployment) -> Result<Reason, Problem> {
-    let namespace = &cluster.namespace;
+/// Why a workload has no gate; a namespace that may not be read is taken for one that opted in.
+fn not_gated(namespace: &str, object: Option<&Namespace>, deployment: &Deployment) -> Reason {
     let name = deployment.metadata.name.as_deref().unwrap_or_default();
     if !is_gated(deployment) {
-        return Ok(Reason::new(
+        return Reason::new(
             Rule::NotGated,
             format!("it is not gated: it has no label {}: \"{}\"", label::GATED, label::GATED_TRUE),
             [],
-        ));
+        );
     }
-    let object = if_allowed(cluster.get_global::<Namespace>(namespace).await)?.flatten();
-    let mode = object.as_ref().and_then(|object| object.metadata.labels.as_ref()?.get(label::INJECT));
+    let mode = object.and_then(|object| object.metadata.labels.as_ref()?.get(label::INJECT));
     let annotations = deployment.metadata.annotations.clone().unwrap_or_default();
     let asks = [annotation::COMMAND, annotation::CONTAINER].iter().any(|key| annotations.contains_key(*key));
     let (because, release) = match (object.is_some(), mode.map(String::as_str)) {
@@ -206,7 +226,7 @@ async fn not_gated(cluster: &Cluster, deployment: &Deployment) -> Result<Reason,
             format!("any change of it, such as: kubectl rollout restart deployment {name} -n {namespace}"),
         ),
     };
-    Ok(Reason::new(Rule::NotInjected, format!("it asks for a gate and has none: {because}"), [release]))
+    Reason::new(Rule::NotInjected, format!("it asks for a gate and has none: {because}"), [release])
 }
 
 fn lines(case: &Case<'_>, snapshot: &Snapshot, workload: &Workload) -> Vec<PodLine> {
@@ -241,12 +261,13 @@ impl Explanation {
         let waiting = self.pods.iter().filter(|pod| matches!(pod.gate, Gate::Waits | Gate::Runs)).count();
         let heading = match (self.reason.rule, waiting) {
             (Rule::NotGated | Rule::NotInjected, _) => format!("{} has no gate", self.workload),
+            (Rule::NamespaceLeaves, _) => format!("namespace {} is being deleted", self.namespace),
             (_, 0) => format!("no pod of {} waits for its gate", self.workload),
             (_, 1) => format!("1 pod of {} waits", self.workload),
             (_, many) => format!("{many} pods of {} wait", self.workload),
         };
         let what = match (&self.migration, &self.image, &self.command) {
-            (Some(migration), Some(image), Some(command)) => {
+            (Some(migration), Some(image), Some(command)) if self.reason.rule != Rule::NamespaceLeaves => {
                 format!(": migration {}, {command}, in {image}", short(migration))
             }
             _ => String::new(),

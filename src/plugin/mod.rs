@@ -13,6 +13,7 @@ mod eject;
 mod explain;
 mod format;
 mod history;
+mod leaving;
 mod lines;
 mod logs;
 mod orders;

@@ -4,9 +4,21 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 
+use super::terminal::harmless;
 use crate::contract::pod::runs_agent;
 use crate::controller::objects::{GroupKey, PodObject};
 use crate::controller::snapshot;
+
+/// Why a container waits whose image can't be had. Source: pkg/kubelet/images and k8s.io/cri-api/pkg/errors.
+const IMAGE_ERRORS: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+];
 
 /// The controller's view of a pod; `None` for one that isn't gated.
 pub(crate) fn facts(pod: &Pod) -> Option<(GroupKey, snapshot::Pod)> {
@@ -44,7 +56,43 @@ pub(crate) fn trouble(pod: &Pod) -> Option<String> {
         return Some(format!("it is not scheduled: {why}"));
     }
     let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    containers.into_iter().find_map(waits)
+    containers.into_iter().find_map(waits).or_else(|| stage(pod))
+}
+
+/// The image that a pod waits for in vain, in the kubelet's words.
+pub(crate) fn image_error(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    containers.into_iter().find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref().filter(|reason| IMAGE_ERRORS.contains(reason))?;
+        let message = waiting.message.as_deref().map_or_else(String::new, |text| format!(": {}", harmless(text)));
+        Some(format!(
+            "the image {} of its container {} can't be had: {reason}{message}",
+            container.image, container.name
+        ))
+    })
+}
+
+/// The init container that a pod has got to, where that is not the agent's yet: without an error, a slow one.
+fn stage(pod: &Pod) -> Option<String> {
+    let agent = agent_container(pod)?;
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let at = statuses.iter().find(|status| {
+        let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+        // A sidecar has done its part once it has started.
+        ended.is_none_or(|ended| ended.exit_code != 0) && status.started != Some(true)
+    })?;
+    match at.state.as_ref() {
+        Some(ContainerState { running: Some(_), .. }) if at.name != agent => {
+            Some(format!("its init container {} still runs", at.name))
+        }
+        Some(ContainerState { waiting: Some(_), .. }) => Some(format!(
+            "its container {} has not started yet; the image {} may still be on its way",
+            at.name, at.image
+        )),
+        _ => None,
+    }
 }
 
 /// The containers that keep a pod from being ready although its gate is open.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod as KubePod;
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::controller::decision::{Action, Decision};
 use crate::controller::eligible::Obstacle;
 use crate::controller::evidence::{Evidence, weigh};
 use crate::controller::snapshot::{Pod, RecordView, Snapshot, Workload};
-use crate::controller::standing::{INTERRUPTIONS_CAP, Standing, for_people, standing, unaccounted};
+use crate::controller::standing::{INTERRUPTIONS_CAP, NEVER_STARTED_CAP, Standing, for_people, standing, unaccounted};
 use crate::migration::{Active, Migration, MigrationGateStatus};
 
 /// What holds pods: a small, fixed set, for programs.
@@ -47,12 +47,20 @@ pub(crate) enum Rule {
     OutOfAttempts,
     /// It was interrupted as often as it may.
     OutOfInterruptions,
+    /// It was given out as often as it may and never started.
+    OutOfStarts,
+    /// The process of an attempt that was given up may still be ending.
+    Fenced,
     /// The workload's settings can't be read.
     SettingsUnreadable,
     /// No pod can run it now.
     NoPodCanRun,
+    /// No pod can run it now, and one of them lacks an image.
+    NoImage,
     /// The pod's template is not the current one any more, and its migration never succeeded.
     Superseded,
+    /// The namespace is being deleted.
+    NamespaceLeaves,
 }
 
 /// What holds something, in a sentence, and what would release it.
@@ -240,7 +248,24 @@ impl Case<'_> {
             self.commands.verb("mark-succeeded", name)
         );
         let fix = "a new version that fixes it: change the Deployment".to_owned();
-        match standing(self.workload, status) {
+        let standing = standing(self.workload, status);
+        if let (Standing::Ready | Standing::BackingOff(_), Some(fenced)) = (standing, &status.fenced) {
+            return Reason::new(
+                Rule::Fenced,
+                format!(
+                    "attempt {} in pod {} was given up without a proof that its process is gone, and that may still be ending",
+                    fenced.attempt, fenced.pod_name
+                ),
+                [
+                    format!(
+                        "{} from then on",
+                        for_people(SignedDuration::try_from(fenced.longest_ending()).unwrap_or_default())
+                    ),
+                    "the report of its agent, if that is sooner".to_owned(),
+                ],
+            );
+        }
+        match standing {
             Standing::Done => self.succeeded(decision),
             Standing::Suspended => Reason::new(
                 Rule::Suspended,
@@ -256,6 +281,11 @@ impl Case<'_> {
                 Rule::OutOfInterruptions,
                 format!("its migration was interrupted {INTERRUPTIONS_CAP} times, which is no accident"),
                 [fix, retry, skip],
+            ),
+            Standing::OutOfStarts => Reason::new(
+                Rule::OutOfStarts,
+                format!("its migration was given to a pod {NEVER_STARTED_CAP} times in a row and never started"),
+                [format!("what the agent says: {}", self.commands.verb("logs", name)), retry, skip],
             ),
             Standing::Unreadable => {
                 let why = self.workload.policy.as_ref().err().cloned().unwrap_or_default();
@@ -296,6 +326,9 @@ impl Case<'_> {
                 [format!("a pod: kubectl describe replicasets{} tells why there is none", self.commands.place)],
             );
         }
+        if let Some(reason) = self.no_image(&of_us) {
+            return reason;
+        }
         let obstacles: Vec<String> = of_us.iter().filter_map(|pod| self.obstacle(pod)).collect();
         let first = obstacles.first().cloned().unwrap_or_else(|| "its agents were started just now".to_owned());
         let because = match obstacles.len() {
@@ -305,13 +338,33 @@ impl Case<'_> {
         Reason::new(Rule::NoPodCanRun, because, ["a pod whose agent runs on a Ready node".to_owned()])
     }
 
+    /// An image that can't be had is no matter of time, as most obstacles are: it is told whichever pod lacks it.
+    fn no_image(&self, of_us: &[&Pod]) -> Option<Reason> {
+        if of_us.iter().any(|pod| self.snapshot.obstacle(pod).is_none()) {
+            return None;
+        }
+        let lacks = |pod: &&Pod| Some((pod.name.clone(), self.pods.get(&pod.name).and_then(pods::image_error)?));
+        let (pod, error) = of_us.iter().filter(|pod| pod.is_alive()).find_map(lacks)?;
+        Some(Reason::new(
+            Rule::NoImage,
+            format!("no pod of it can run the migration yet: {pod}: {error}"),
+            [
+                "an image that is there: change the Deployment".to_owned(),
+                format!(
+                    "the way to it (imagePullSecrets, the registry): kubectl describe pod {pod}{}",
+                    self.commands.place
+                ),
+            ],
+        ))
+    }
+
     /// What keeps one pod from running the migration.
     pub(crate) fn obstacle(&self, pod: &Pod) -> Option<String> {
         let described = self.pods.get(&pod.name);
         let why = match self.snapshot.obstacle(pod)? {
-            obstacle @ (Obstacle::NoAgent | Obstacle::NoNode) => {
-                described.and_then(pods::trouble).unwrap_or_else(|| obstacle.to_string())
-            }
+            obstacle @ (Obstacle::NoAgent | Obstacle::NoNode) => described
+                .and_then(|pod| pods::image_error(pod).or_else(|| pods::trouble(pod)))
+                .unwrap_or_else(|| obstacle.to_string()),
             obstacle => obstacle.to_string(),
         };
         Some(format!("{}: {why}", pod.name))

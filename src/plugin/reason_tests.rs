@@ -31,6 +31,8 @@ fn deployment(annotations: Value) -> Deployment {
 fn pod(name: &str, fingerprint: &str, more: Value) -> KubePod {
     let mut pod = json!({
         "metadata": { "namespace": "shop", "name": name, "uid": format!("u-{name}"),
+            "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "orders", "uid": "u-orders",
+                "controller": true }],
             "labels": { "app": "orders", label::GATE: "orders.deployment", label::MIGRATION: fingerprint } },
         "spec": { "nodeName": "node-1", "containers": [], "initContainers": [{ "name": pod::MIGRATE_CONTAINER,
             "image": "orders:2", "command": [pod::AGENT_PATH], "args": ["--", "true"] }] },
@@ -51,7 +53,12 @@ fn opened(name: &str, fingerprint: &str) -> Value {
         "status": { "phase": "Running", "conditions": [{ "type": CONDITION, "status": "True" }] } })
 }
 
-fn record(status: Value) -> Vec<DeserializeGuard<MigrationGate>> {
+fn record(mut status: Value) -> Vec<DeserializeGuard<MigrationGate>> {
+    if status["conditions"].is_null() {
+        // The controller's own statuses always have it.
+        status["conditions"] = json!([{ "type": "Migrated", "status": "False", "reason": "Pending", "message": "",
+            "lastTransitionTime": "2026-11-21T10:00:00Z" }]);
+    }
     vec![from(json!({
         "apiVersion": "migration-gate.dev/v1alpha1", "kind": "MigrationGate",
         "metadata": { "namespace": "shop", "name": "orders.deployment", "uid": "u-record", "resourceVersion": "5",
@@ -89,7 +96,7 @@ fn explained(
     pods: Vec<KubePod>,
     ready: bool,
 ) -> Reason {
-    let mut seen = Seen::of("shop", records, vec![deployment(annotations)], pods);
+    let mut seen = Seen::of("shop", records, vec![deployment(annotations)], &[], pods);
     seen.put_node("node-1", ready);
     let (key, workload) = seen.group_of("orders").expect("it is gated");
     let snapshot = seen.snapshot(&key.name);
@@ -106,8 +113,6 @@ fn waits() -> Vec<KubePod> {
 fn each_rule_is_found_and_named_with_what_releases_it() {
     let none = || json!({});
     let suspended = json!({ annotation::SUSPEND: "true" });
-    let waiting = json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } });
-    let no_agent = json!({ "status": { "initContainerStatuses": [container(pod::MIGRATE_CONTAINER, waiting)] } });
     let runner = || vec![pod("orders-a", NEW, run_signal("orders-a")), pod("orders-b", NEW, json!({}))];
     let busy = {
         let mut status = active("orders-old", true);
@@ -119,15 +124,6 @@ fn each_rule_is_found_and_named_with_what_releases_it() {
         (none(), none(), waits(), true, Rule::ControllerAway, "let pod orders-a run the migration", "get pods"),
         (none(), none(), Vec::new(), true, Rule::NoPodCanRun, "no pod of its current template exists", "replicasets"),
         (none(), none(), waits(), false, Rule::NoPodCanRun, "its node node-1 is not Ready", "Ready node"),
-        (
-            none(),
-            none(),
-            vec![pod("orders-a", NEW, no_agent)],
-            true,
-            Rule::NoPodCanRun,
-            "orders-a: container migration-gate-migrate waits: ImagePullBackOff: no such image",
-            "agent runs",
-        ),
         (
             none(),
             suspended,
@@ -222,6 +218,64 @@ fn each_rule_is_found_and_named_with_what_releases_it() {
     }
 }
 
+/// A pod whose containers are in these states, in this order; the last one is the agent's.
+fn stands(name: &str, states: &[Value]) -> KubePod {
+    let names = ["migration-gate-install", pod::MIGRATE_CONTAINER];
+    let names = names[2 - states.len()..].iter();
+    let statuses: Vec<Value> = names.zip(states).map(|(name, state)| container(name, state.clone())).collect();
+    pod(name, NEW, json!({ "status": { "initContainerStatuses": statuses } }))
+}
+
+#[test]
+fn what_keeps_a_pod_from_its_agent_is_named_and_an_image_first() {
+    let waiting = |reason: &str| json!({ "waiting": { "reason": reason, "message": "no such\timage" } });
+    let (running, ended) = (json!({ "running": {} }), json!({ "terminated": { "exitCode": 0 } }));
+    let initializing = json!({ "waiting": { "reason": "PodInitializing" } });
+    let slow = || stands("orders-a", &[initializing.clone(), initializing.clone()]);
+    let no_image =
+        "the image orders:2 of its container migration-gate-migrate can't be had: ErrImagePull: no such image";
+    for (pods, rule, because, release) in [
+        (vec![stands("orders-a", &[waiting("ErrImagePull")])], Rule::NoImage, no_image, "change the Deployment"),
+        (vec![slow(), stands("orders-b", &[ended.clone(), waiting("ErrImagePull")])], Rule::NoImage, no_image, "image"),
+        (
+            vec![stands("orders-a", &[waiting("ImagePullBackOff"), initializing.clone()])],
+            Rule::NoImage,
+            "orders-a: the image orders:2 of its container migration-gate-install can't be had: ImagePullBackOff",
+            "image",
+        ),
+        (
+            vec![slow()],
+            Rule::NoPodCanRun,
+            "orders-a: its container migration-gate-install has not started yet; the image orders:2 may still be on its way",
+            "agent runs",
+        ),
+        (
+            vec![stands("orders-a", &[running.clone(), initializing.clone()])],
+            Rule::NoPodCanRun,
+            "orders-a: its init container migration-gate-install still runs",
+            "agent runs",
+        ),
+        (
+            vec![stands("orders-a", &[waiting("CreateContainerConfigError")])],
+            Rule::NoPodCanRun,
+            "orders-a: container migration-gate-migrate waits: CreateContainerConfigError",
+            "agent runs",
+        ),
+        // Another pod can go on without it.
+        (
+            vec![stands("orders-a", &[waiting("ErrImagePull")]), stands("orders-b", &[ended.clone(), running.clone()])],
+            Rule::ControllerAway,
+            "let pod orders-b run the migration",
+            "a controller",
+        ),
+    ] {
+        let reason = explained(&record(json!({ "lastAttempt": 0 })), json!({}), pods, true);
+        assert_eq!(reason.rule, rule, "{reason:?}");
+        assert!(reason.because.contains(because), "{because}: {reason:?}");
+        assert!(reason.released_by[0].contains(release), "{release}: {reason:?}");
+    }
+}
+
 #[test]
 fn records_that_are_missing_new_or_broken_are_told_apart() {
     let because = |records: &[DeserializeGuard<MigrationGate>]| explained(records, json!({}), waits(), true);
@@ -236,7 +290,7 @@ fn records_that_are_missing_new_or_broken_are_told_apart() {
 #[test]
 fn a_pod_of_an_older_template_waits_for_its_replacement() {
     let pods = vec![pod("orders-old", OLD, json!({})), pod("orders-a", NEW, json!({}))];
-    let seen = Seen::of("shop", &record(json!({ "lastAttempt": 1 })), vec![deployment(json!({}))], pods);
+    let seen = Seen::of("shop", &record(json!({ "lastAttempt": 1 })), vec![deployment(json!({}))], &[], pods);
     let (key, workload) = seen.group_of("orders").expect("it is gated");
     let snapshot = seen.snapshot(&key.name);
     let commands = Commands { program: String::new(), place: String::new() };

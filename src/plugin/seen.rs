@@ -2,19 +2,23 @@
 //! snapshot and the same rules as what is decided.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 
 use super::cluster::{Cluster, if_allowed};
 use super::pods;
 use super::problem::Problem;
-use crate::contract::label;
+use crate::contract::{RECORD_FINALIZER, label};
 use crate::controller::index::Index;
-use crate::controller::objects::{DeploymentObject, GroupKey, NodeObject, record_facts, unreadable_facts};
+use crate::controller::objects::{
+    DeploymentObject, GroupKey, NodeObject, ReplicaSetObject, record_facts, unreadable_facts,
+};
 use crate::controller::pods::Pods;
-use crate::controller::snapshot::{Asked, Found, Live, LiveNode, RecordView, Snapshot};
+use crate::controller::snapshot::{Asked, Found, LastSight, Live, LiveNode, RecordView, Snapshot};
 use crate::controller::{decision, evidence, snapshot};
 use crate::migration::{Active, MigrationGate};
 
@@ -26,6 +30,8 @@ pub(crate) struct Seen {
     pub(crate) deployments: BTreeMap<String, Deployment>,
     /// Every gated pod, by name.
     pub(crate) pods: BTreeMap<String, Pod>,
+    /// The records that our finalizer keeps.
+    pub(crate) held: Vec<String>,
     /// Nodes that may not be read are taken for healthy.
     pub(crate) nodes: Nodes,
 }
@@ -44,8 +50,9 @@ impl Seen {
     pub(crate) async fn read(cluster: &Cluster, namespace: &str) -> Result<Seen, Problem> {
         let records: Vec<DeserializeGuard<MigrationGate>> = cluster.list(Some(namespace), "").await?;
         let deployments: Vec<Deployment> = cluster.list(Some(namespace), "").await?;
+        let replica_sets: Vec<ReplicaSet> = cluster.list(Some(namespace), label::GATE).await?;
         let pods: Vec<Pod> = cluster.list(Some(namespace), label::GATE).await?;
-        let mut seen = Seen::of(namespace, &records, deployments, pods);
+        let mut seen = Seen::of(namespace, &records, deployments, &replica_sets, pods);
         seen.read_nodes(cluster).await?;
         Ok(seen)
     }
@@ -55,6 +62,7 @@ impl Seen {
         namespace: &str,
         records: &[DeserializeGuard<MigrationGate>],
         deployments: Vec<Deployment>,
+        replica_sets: &[ReplicaSet],
         pods: Vec<Pod>,
     ) -> Seen {
         let mut index = Index::default();
@@ -72,15 +80,23 @@ impl Seen {
         for deployment in deployments.iter().filter(|deployment| is_gated(deployment)) {
             facts_of(deployment).map(|(key, workload)| index.put_workload(key, workload));
         }
+        for (key, uid, workload) in replica_sets.iter().filter_map(replica_set_facts) {
+            index.put_replica_set(key, uid, workload);
+        }
         for (key, pod) in pods.iter().filter_map(pods::facts) {
             index.put_pod(key, pod);
         }
         let named = |name: &Option<String>| name.clone().unwrap_or_default();
+        let held = records
+            .iter()
+            .map(metadata_of)
+            .filter(|metadata| metadata.finalizers.iter().flatten().any(|finalizer| finalizer == RECORD_FINALIZER));
         Seen {
             namespace: namespace.to_owned(),
             index,
             deployments: deployments.into_iter().map(|each| (named(&each.metadata.name), each)).collect(),
             pods: pods.into_iter().map(|each| (named(&each.metadata.name), each)).collect(),
+            held: held.map(|metadata| named(&metadata.name)).collect(),
             nodes: Nodes::Known,
         }
     }
@@ -140,7 +156,9 @@ impl Seen {
             workloads: Vec::new(),
             pods: Pods::default(),
             nodes: BTreeMap::new(),
+            replica_sets: BTreeMap::new(),
             elders: Vec::new(),
+            last_sight: LastSight::None,
             live: Live::default(),
         };
         let mut snapshot = self.index.snapshot(&key, Live::default()).unwrap_or(empty);
@@ -178,9 +196,21 @@ pub(crate) fn is_gated(deployment: &Deployment) -> bool {
     labels.and_then(|labels| labels.get(label::GATED)).is_some_and(|value| value == label::GATED_TRUE)
 }
 
+fn metadata_of(record: &DeserializeGuard<MigrationGate>) -> &ObjectMeta {
+    match &record.0 {
+        Ok(gate) => &gate.metadata,
+        Err(invalid) => &invalid.metadata,
+    }
+}
+
 fn facts_of(deployment: &Deployment) -> Option<(GroupKey, snapshot::Workload)> {
     let value = serde_json::to_value(deployment).ok()?;
     serde_json::from_value::<DeploymentObject>(value).ok()?.facts()
+}
+
+fn replica_set_facts(replica_set: &ReplicaSet) -> Option<(GroupKey, Arc<str>, Arc<str>)> {
+    let value = serde_json::to_value(replica_set).ok()?;
+    serde_json::from_value::<ReplicaSetObject>(value).ok()?.facts()
 }
 
 fn node_facts(node: &Node) -> Option<(String, snapshot::Node)> {

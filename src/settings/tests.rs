@@ -15,6 +15,7 @@ fn everything_is_read() {
     let all = annotations(&[
         ("command", "superset db upgrade"),
         ("container", "web"),
+        ("entrypoint", "/tini -- hydra"),
         ("image", "orders-migrations:1"),
         ("env", r#"[{"name":"DB_USER","valueFrom":{"secretKeyRef":{"name":"ddl","key":"user"}}}]"#),
         ("revision", "2"),
@@ -30,6 +31,7 @@ fn everything_is_read() {
     let settings = Settings::parse(&all).expect("all valid");
     assert_eq!(settings.command.as_deref(), Some(&["superset", "db", "upgrade"].map(String::from)[..]));
     assert_eq!(settings.container.as_deref(), Some("web"));
+    assert_eq!(settings.entrypoint.as_deref(), Some(&["/tini", "--", "hydra"].map(String::from)[..]));
     assert_eq!(settings.image.as_deref(), Some("orders-migrations:1"));
     assert_eq!(settings.env.len(), 1);
     assert_eq!(settings.revision.as_deref(), Some("2"));
@@ -70,6 +72,8 @@ fn bad_values_are_refused_by_name() {
         ("command", r#"["a", 1]"#),
         ("command", r#"["a\u0000"]"#),
         ("container", "Web"),
+        ("entrypoint", ""),
+        ("entrypoint", "hydra; true"),
         ("image", ""),
         ("image", "a b"),
         ("env", "DB_USER=owner"),
@@ -104,6 +108,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         ("comand", "command"),
         ("commands", "command"),
         ("containers", "container"),
+        ("entry-point", "entrypoint"),
         ("img", "image"),
         ("waitfor", "wait-for"),
         ("wait_for", "wait-for"),

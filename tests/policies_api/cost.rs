@@ -31,7 +31,7 @@ async fn what_the_policies_cost() {
                 cluster.kubectl(&["apply", "-f", "webhook-config/policies.yaml"]).expect("the policies");
             }
             false => {
-                for name in ["pods", "bindings", "controller", "workloads"] {
+                for name in ["pods", "bindings", "controller", "workloads", "templates", "groups", "records"] {
                     let path = format!("{BINDINGS}/{name}.migration-gate.dev");
                     people.administrator.delete(&path, &json!({})).await.expect("it exists");
                 }

@@ -5,7 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
+use migration_gate::contract::ending::{DELIVERY, GRACE, LONGEST_ENDING};
 use migration_gate::contract::{self, Outcome, Report, Signal, Verdict, pod};
 use rustix::process::Pid;
 use testcluster::postgres::Server;
@@ -66,6 +68,12 @@ impl Fenced {
         show(&self.folder.file(pod::SIGNAL_PATH.trim_start_matches('/')), &format!("order{attempt}"), &text);
     }
 
+    fn settle(&self, attempt: u32) {
+        let settled = Signal::Settled(contract::Settled { pod_uid: "uid".into(), attempt });
+        let text = serde_json::to_string(&settled).expect("plain data");
+        show(&self.folder.file(pod::SIGNAL_PATH.trim_start_matches('/')), &format!("mark{attempt}"), &text);
+    }
+
     fn log(&self) -> String {
         fs::read_to_string(self.folder.file("log")).unwrap_or_default()
     }
@@ -75,8 +83,12 @@ impl Fenced {
     }
 
     /// Waits for the agent's end; its verdict, and the whole message.
-    fn verdict(mut self) -> (Verdict, String) {
-        until("the agent's end", SOON, || self.child.try_wait().expect("a child"));
+    fn verdict(self) -> (Verdict, String) {
+        self.verdict_within(SOON)
+    }
+
+    fn verdict_within(mut self, limit: Duration) -> (Verdict, String) {
+        until("the agent's end", limit, || self.child.try_wait().expect("a child"));
         let message = self.message();
         match Report::parse(&message) {
             Some(Report::Verdict(verdict)) => (verdict, message),
@@ -116,7 +128,7 @@ fn of_three_clusters_one_migrates_and_all_succeed() {
     let server = postgres();
     let url = server.create_database(&new_name("clusters")).expect("a database");
     let folder = Folder::new();
-    let command = witness(&folder.0, std::time::Duration::from_millis(700));
+    let command = witness(&folder.0, Duration::from_millis(700));
     let verify = [
         format!("--verify={}", "sh"),
         "--verify=-c".into(),
@@ -216,6 +228,27 @@ fn a_stop_reaches_the_command_through_all_of_them() {
         assert_eq!(outcome, Outcome::Interrupted, "{message}");
     }
     assert!(!folder.file("never").exists());
+}
+
+#[test]
+fn a_settled_command_is_gone_within_the_longest_ending_with_all_of_them() {
+    let server = postgres();
+    let url = server.create_database(&new_name("settled")).expect("a database");
+    let folder = Folder::new();
+    let script = format!(
+        "trap '' TERM; setsid sh -c 'echo $$ > {0}/away; sleep 600' & echo $$ > {0}/here; while :; do sleep 0.1; done",
+        folder.0.display()
+    );
+    let agent = Fenced::start(&url, &[], &words(&["sh", "-c", &script]));
+    agent.order(1, None);
+    let number = |name: &str| folder.lines(name).first().and_then(|line| line.parse::<i32>().ok());
+    let both = until("two processes", SOON, || Some([number("here")?, number("away")?]));
+    let settled = Instant::now();
+    agent.settle(1);
+    let (outcome, _, message) = outcome(agent.verdict_within(LONGEST_ENDING.saturating_sub(DELIVERY)));
+    assert_eq!(outcome, Outcome::Interrupted, "{message}");
+    assert!(!both.into_iter().any(is_alive), "something lives on");
+    assert!(settled.elapsed() >= GRACE, "it had only {:?}", settled.elapsed());
 }
 
 #[test]

@@ -159,6 +159,21 @@ impl World {
         self.administrator.must_create("/apis/apps/v1/namespaces/shop/deployments", &deployment).await;
     }
 
+    /// A pod with the labels of a workload's pods that nobody's workload made.
+    pub async fn stranger(&self, name: &str) -> Value {
+        let gate = format!("{name}.deployment");
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "stranger", "labels": { label::GATE: gate, label::MIGRATION: FINGERPRINT } },
+            "spec": {
+                "nodeName": "node-1",
+                "initContainers": [{ "name": pod::MIGRATE_CONTAINER, "image": "forger:1", "command": [pod::AGENT_PATH] }],
+                "containers": [{ "name": "shop", "image": "shop:1" }],
+            },
+        });
+        self.administrator.must_create(PODS, &pod).await
+    }
+
     pub async fn pods(&self, name: &str) -> Vec<Value> {
         let list = self.administrator.get(&format!("{PODS}?labelSelector=app%3D{name}")).await.expect("the pods");
         list["items"].as_array().cloned().unwrap_or_default()

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    date_time_ymd,
+};
 
 /// A certificate authority.
 pub struct Authority {
@@ -25,9 +28,22 @@ impl Authority {
         Authority { issuer: Issuer::new(parameters, key), certificate }
     }
 
+    /// Its key.
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// A leaf for these addresses: its certificate and key.
     pub fn issue(&self, addresses: &[IpAddr]) -> (String, String) {
         self.sign(addresses, CertificateParams::new(vec!["localhost".to_owned()]).expect("a name"))
+    }
+
+    /// A leaf for this name alone, which is its subject too: OpenSSL takes one whose subject is its issuer's for self-signed.
+    pub fn issue_for(&self, name: &str) -> (String, String) {
+        let mut parameters = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        parameters.distinguished_name = DistinguishedName::new();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        self.sign(&[], parameters)
     }
 
     /// One whose time is over.

@@ -167,8 +167,9 @@ pub fn deployment() -> impl Strategy<Value = Value> {
         container["restartPolicy"] = policy;
         container
     });
-    let migrate = container("migrate", vec![]).prop_map(|mut container| {
-        container["command"] = json!(["alembic", "upgrade"]);
+    let command = one_of(json!([["alembic", "upgrade"], []]));
+    let migrate = (container("migrate", vec![]), command).prop_map(|(mut container, command)| {
+        container["command"] = command;
         container
     });
     let init_containers = (
@@ -193,6 +194,7 @@ pub fn deployment() -> impl Strategy<Value = Value> {
     (spec(), containers, init_containers, annotations, common, template_annotations, any::<bool>()).prop_map(
         |(mut spec, (web, worker), (mesh, migrate, assets), copying, mut annotations, on_template, wraps)| {
             let wraps = wraps && migrate.is_some();
+            let leaves_program = migrate.as_ref().is_some_and(|migrate| migrate["command"] == json!([]));
             let init_containers: Vec<Value> = [mesh, migrate, assets].into_iter().flatten().collect();
             if !init_containers.is_empty() {
                 spec["initContainers"] = json!(init_containers);
@@ -201,6 +203,9 @@ pub fn deployment() -> impl Strategy<Value = Value> {
             spec["volumes"] = volumes();
             if wraps {
                 annotations[annotation::CONTAINER] = json!("migrate");
+                if leaves_program {
+                    annotations[annotation::ENTRYPOINT] = json!("/tini -- '$(POD)'");
+                }
             } else {
                 annotations[annotation::COMMAND] = json!("alembic upgrade head");
                 for (key, value) in copying.as_object().into_iter().flatten() {

@@ -3,6 +3,7 @@
 mod attempts;
 mod confinement;
 mod descendants;
+mod endings;
 mod journal;
 mod output;
 mod pod;

@@ -263,8 +263,9 @@ impl Agent {
     /// Waits until it sleeps in a poll: everything that there was has been looked at.
     pub fn until_waiting(&self) {
         let syscall = format!("/proc/{}/syscall", self.pid());
-        // ppoll and poll on x86-64; ppoll on arm64.
-        let polls = if cfg!(target_arch = "x86_64") { ["271 ", "7 "] } else { ["73 ", "73 "] };
+        // ppoll and poll on x86-64, ppoll on arm64. Of the kernel's processor, which isn't this program's if that is
+        // emulated; what the others' numbers mean, the agent doesn't do.
+        let polls = ["271 ", "7 ", "73 "];
         until("the agent to wait", SOON, || {
             let text = fs::read_to_string(&syscall).unwrap_or_default();
             polls.iter().any(|poll| text.starts_with(poll)).then_some(())

@@ -321,10 +321,12 @@ pub(super) fn deployment() -> impl Strategy<Value = Value> {
     (pod_template(), copying(), wrapping()).prop_map(|(template, copying, wrapping)| {
         let init_containers = template["spec"]["initContainers"].as_array();
         let migrate = init_containers.into_iter().flatten().find(|container| container["name"] == "migrate");
-        let can_wrap = migrate.is_some_and(|container| {
-            container["restartPolicy"].is_null()
-                && container["command"].as_array().is_some_and(|words| !words.is_empty())
-        });
+        let can_wrap = migrate.is_some_and(|container| container["restartPolicy"].is_null());
+        let has_command = |container: &Value| container["command"].as_array().is_some_and(|words| !words.is_empty());
+        let mut wrapping = wrapping;
+        if migrate.is_some_and(|container| !has_command(container)) {
+            wrapping[annotation::ENTRYPOINT] = json!("/tini -- '$(SHELL)'");
+        }
         json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",

@@ -41,7 +41,7 @@ fn a_workload_that_is_being_deleted_passes() {
 
 #[test]
 fn taking_the_label_off_takes_the_injection_out() {
-    for object in [orders(), wrapping()] {
+    for object in [orders(), wrapping(), with_entrypoint()] {
         let injected = create(&object).object;
         let unlabelled = with(&injected, "/metadata/labels/migration-gate.dev~1gated", Value::Null);
         let outcome = update(&injected, &unlabelled);
@@ -209,6 +209,92 @@ fn whatever_the_object_is_there_is_an_answer_to_its_uid() {
     }
 }
 
+/// A required nodeAffinity with these terms, each the expressions about labels that must all fit.
+fn affinity(terms: Value) -> Value {
+    let terms: Vec<Value> = terms
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|expressions| json!({ "matchExpressions": expressions }))
+        .collect();
+    json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}})
+}
+
+fn system(operator: &str, system: &str) -> Value {
+    json!({"key": "kubernetes.io/os", "operator": operator, "values": [system]})
+}
+
+#[test]
+fn what_a_linux_node_can_run_is_not_refused() {
+    let zone = json!({"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["windows"]});
+    let (on_windows, off_linux) = (system("In", "windows"), system("NotIn", "linux"));
+    let both = json!({"key": "kubernetes.io/os", "operator": "In", "values": ["windows", "linux"]});
+    for (terms, is_refused) in [
+        (json!([]), false),
+        (json!([[]]), false),
+        (json!([[zone.clone()]]), false),
+        (json!([[system("In", "linux")]]), false),
+        (json!([[system("NotIn", "windows")]]), false),
+        (json!([[both]]), false),
+        // One of the terms is enough for a node.
+        (json!([[on_windows.clone()], [zone.clone()]]), false),
+        (json!([[on_windows.clone()], []]), true),
+        (json!([[zone, on_windows.clone()], [off_linux]]), true),
+    ] {
+        let outcome = create(&with(&orders(), "/spec/template/spec/affinity", affinity(terms.clone())));
+        assert_eq!(outcome.decision == Decision::Denied, is_refused, "{terms}: {}", outcome.response);
+    }
+    let preferred = json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+        "weight": 1, "preference": {"matchExpressions": [on_windows]},
+    }]}});
+    assert_eq!(create(&with(&orders(), "/spec/template/spec/affinity", preferred)).decision, Decision::Injected);
+    // A chart may give its options to all of its pods; on Linux they have no effect.
+    for (options, is_refused) in [(json!({"hostProcess": true}), true), (json!({}), false), (Value::Null, false)] {
+        let mut object = orders();
+        let spec = &mut object["spec"]["template"]["spec"];
+        spec["containers"][0]["securityContext"] = json!({"windowsOptions": options});
+        assert_eq!(create(&object).decision == Decision::Denied, is_refused, "{options}");
+        let on_linux = with(&object, "/spec/template/spec/nodeSelector", json!({"kubernetes.io/os": "linux"}));
+        assert_eq!(create(&on_linux).decision, Decision::Injected, "{options}");
+    }
+}
+
+/// What is refused once is not refused where nothing changed: a rule that is new must not stop a scale-up.
+#[test]
+fn a_workload_from_before_a_rule_is_kept() {
+    let injected = create(&orders()).object;
+    let with_options = |object: &Value| {
+        with(object, "/spec/template/spec/securityContext", json!({"windowsOptions": {"hostProcess": false}}))
+    };
+    let (old, new) = (with_options(&injected), with(&with_options(&injected), "/spec/replicas", json!(9)));
+    assert_eq!(update(&old, &new).decision, Decision::Kept);
+}
+
+#[test]
+fn a_program_is_put_before_the_args_of_a_wrapped_container() {
+    let outcome = create(&with_entrypoint());
+    let migrate = &outcome.template()["spec"]["initContainers"][1];
+    assert_eq!(migrate["args"], json!(["--", "alembic", "upgrade", "head"]));
+    // The same migration as with the program in the container, and each can become the other.
+    let migration = |outcome: &Outcome| outcome.template()["metadata"]["labels"][label::MIGRATION].clone();
+    let explicit = create(&wrapping());
+    assert_eq!(migration(&explicit), migration(&outcome));
+    for (from, to) in [(with_entrypoint(), wrapping()), (wrapping(), with_entrypoint())] {
+        let moved = update(&create(&from).object, &to);
+        assert_eq!((moved.decision, &moved.object), (Decision::Injected, &create(&to).object));
+        let unlabelled = with(&moved.object, "/metadata/labels", Value::Null);
+        assert_eq!(update(&moved.object, &unlabelled).template(), &to["spec"]["template"]);
+    }
+    // An edit of the annotation alone leaves what was injected in the template.
+    let edited = update(&outcome.object, &annotated(&outcome.object, annotation::ENTRYPOINT, "python -m alembic"));
+    assert_eq!(edited.decision, Decision::Injected);
+    let args = &edited.template()["spec"]["initContainers"][1]["args"];
+    assert_eq!(args, &json!(["--", "python", "-m", "alembic", "upgrade", "head"]));
+    assert_ne!(migration(&edited), migration(&outcome));
+    let removed = with(&outcome.object, "/metadata/annotations/migration-gate.dev~1entrypoint", Value::Null);
+    assert!(update(&outcome.object, &removed).message().contains("has no command"));
+}
+
 /// Every denial, provoked. The texts are reviewed as a whole in `tests/data/denials.txt`.
 #[test]
 fn denials_say_what_was_found_and_what_is_allowed() {
@@ -240,11 +326,31 @@ fn denials_say_what_was_found_and_what_is_allowed() {
         ("a sidecar", with(&wrapped, "/spec/template/spec/initContainers/0/restartPolicy", json!("Always"))),
         ("the image's own command", with(&wrapped, "/spec/template/spec/initContainers/0/command", Value::Null)),
         ("a command for a wrapped container", annotated(&wrapped, annotation::COMMAND, "alembic upgrade head")),
+        ("two programs for a wrapped container", annotated(&wrapped, annotation::ENTRYPOINT, "alembic")),
+        ("a program for a copied container", annotated(&object, annotation::ENTRYPOINT, "alembic")),
+        ("a program for no container", {
+            with(&object, "/metadata/annotations", json!({ annotation::ENTRYPOINT: "alembic" }))
+        }),
+        ("a program and a command", annotated(&with_entrypoint(), annotation::COMMAND, "alembic upgrade head")),
+        ("a program that needs a shell", annotated(&with_entrypoint(), annotation::ENTRYPOINT, "cd /app && ./run")),
+        ("args that are no list", with(&with_entrypoint(), "/spec/template/spec/initContainers/0/args", json!("up"))),
+        ("a number in args", with(&with_entrypoint(), "/spec/template/spec/initContainers/0/args", json!(["up", 5]))),
+        ("a restart policy", with(&wrapped, "/spec/template/spec/initContainers/0/restartPolicy", json!("Never"))),
+        ("another restart policy", {
+            with(&wrapped, "/spec/template/spec/initContainers/0/restartPolicy", json!("OnFailure"))
+        }),
+        ("restart rules", {
+            let rules = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+            with(&wrapped, "/spec/template/spec/initContainers/0/restartPolicyRules", rules)
+        }),
         ("no name", with(&object, "/metadata/name", Value::Null)),
         ("no containers", at("/spec/containers", json!([]))),
         ("not a template", at("/spec/containers", json!("web"))),
         ("Windows", at("/spec/os", json!({"name": "windows"}))),
         ("Windows by its node", at("/spec/nodeSelector", json!({"kubernetes.io/os": "windows"}))),
+        ("Windows by its node's old label", at("/spec/nodeSelector", json!({"beta.kubernetes.io/os": "windows"}))),
+        ("Windows by affinity", at("/spec/affinity", affinity(json!([[system("In", "windows")]])))),
+        ("Windows by its options", at("/spec/securityContext", json!({"windowsOptions": {"hostProcess": false}}))),
         ("our container's name", at("/spec/containers/0/name", json!(pod::MIGRATE_CONTAINER))),
         ("our volume's name", at("/spec/volumes", json!([{"name": pod::VOLUME}]))),
         ("our volume, mounted", {

@@ -204,3 +204,9 @@ fn wrapping() -> Value {
         json!([{ "name": "migrate", "image": "orders:1", "command": ["alembic"], "args": ["upgrade", "head"] }]);
     object
 }
+
+/// The same, but the init container leaves its program to the image, and the annotation says it.
+fn with_entrypoint() -> Value {
+    let object = with(&wrapping(), "/spec/template/spec/initContainers/0/command", Value::Null);
+    annotated(&object, annotation::ENTRYPOINT, "alembic")
+}

@@ -5,7 +5,7 @@ use crate::contract::{CONDITION, pod};
 
 #[test]
 fn an_upgrade_rolls_nothing_out() {
-    for object in [orders(), wrapping()] {
+    for object in [orders(), wrapping(), with_entrypoint()] {
         let injected = create(&object).object;
         // A client-side apply or an edit sends all, a replace sends nothing of ours.
         for sent in [&injected, &object] {
@@ -54,6 +54,14 @@ fn a_workload_injected_in_a_file_stays_when_its_manifest_is_applied() {
     let migrate = &mut manifest["spec"]["template"]["spec"]["initContainers"][0];
     migrate["terminationMessagePath"] = json!(pod::TERMINATION_PATH);
     migrate["terminationMessagePolicy"] = json!("File");
+    let outcome = update(&injected, &manifest);
+    assert_eq!((outcome.decision, outcome.object), (Decision::Kept, injected));
+    // A list of words with nothing in it is one that the API server drops.
+    let mut in_a_file = with_entrypoint();
+    in_a_file["spec"]["template"]["spec"]["initContainers"][0]["command"] = json!([]);
+    in_a_file["spec"]["template"]["spec"]["initContainers"][0]["args"] = Value::Null;
+    let injected = create(&in_a_file).object;
+    let manifest = with(&with_entrypoint(), "/spec/template/spec/initContainers/0/args", Value::Null);
     let outcome = update(&injected, &manifest);
     assert_eq!((outcome.decision, outcome.object), (Decision::Kept, injected));
 }

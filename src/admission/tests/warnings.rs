@@ -67,3 +67,92 @@ fn injectors_that_announce_themselves_are_seen() {
         }
     }
 }
+
+/// Long names, so that a warning that leaves out what to do would be seen.
+#[test]
+fn a_proxy_behind_a_wrapped_container_is_seen() {
+    let sidecar = |name: &str, policy: Value| json!({"name": name, "image": "x/pgbouncer:1", "restartPolicy": policy});
+    let warnings = |before: Option<Value>, after: Option<Value>| {
+        let mut object = wrapping();
+        let list = object["spec"]["template"]["spec"]["initContainers"].as_array_mut().expect("a list");
+        let migrate = list.remove(0);
+        list.extend(before.into_iter().chain([migrate]).chain(after));
+        create(&object).warnings().iter().map(|warning| (*warning).to_owned()).collect::<Vec<_>>()
+    };
+    let behind = warnings(None, Some(sidecar(&"p".repeat(63), json!("Always"))));
+    assert_eq!(behind.len(), 1, "{behind:?}");
+    assert!(behind[0].contains("can't reach") && behind[0].ends_with("put that sidecar before it"), "{behind:?}");
+    assert_eq!(warnings(Some(sidecar("p", json!("Always"))), None), Vec::<String>::new());
+    assert_eq!(warnings(None, Some(sidecar("p", Value::Null))), Vec::<String>::new(), "it runs once and ends");
+    let other = json!({"name": "logs", "image": "fluent-bit:1", "restartPolicy": "Always"});
+    assert_eq!(warnings(None, Some(other)), Vec::<String>::new());
+}
+
+#[test]
+fn an_init_container_that_waits_for_a_job_is_named() {
+    let warnings = |container: Value| {
+        let mut object = orders();
+        object["spec"]["template"]["spec"]["initContainers"] = json!([container]);
+        create(&object).warnings().iter().map(|warning| (*warning).to_owned()).collect::<Vec<_>>()
+    };
+    let name = "w".repeat(63);
+    for (image, command, args) in [
+        ("ghcr.io/groundnuty/k8s-wait-for:v2.0", json!(null), json!(["job", "shop-migrate"])),
+        ("mirror/k8s-wait-for@sha256:00", json!(null), json!(["job-wr", "-lapp=shop"])),
+        ("tools:1", json!(["wait_for.sh"]), json!(["job", "shop-migrate"])),
+        ("bitnami/kubectl:1.30", json!(null), json!(["wait", "--for=condition=complete", "job/shop-migrate"])),
+        ("tools:1", json!(["kubectl", "wait", "--for=condition=complete", "--timeout=5m", "job", "x"]), json!(null)),
+        (
+            "tools:1",
+            json!(["sh", "-c"]),
+            json!(["until /usr/bin/kubectl wait --for=condition=complete jobs.batch/x; do sleep 1; done"]),
+        ),
+    ] {
+        let container = json!({"name": name, "image": image, "command": command, "args": args});
+        let warned = warnings(container.clone());
+        assert_eq!(warned.len(), 1, "{container}: {warned:?}");
+        assert!(warned[0].contains("waits for a Job") && warned[0].ends_with("still needed?"), "{warned:?}");
+    }
+    for (image, args) in [
+        ("k8s-wait-for:v2.0", json!(["pod", "-lapp=db"])),
+        ("bitnami/kubectl:1.30", json!(["wait", "--for=condition=ready", "pod/db-0"])),
+        ("bitnami/kubectl:1.30", json!(["get", "job"])),
+        ("busybox:1", json!(["sh", "-c", "wait; nc -z db 5432 && echo job"])),
+    ] {
+        let container = json!({"name": "w", "image": image, "args": args});
+        assert_eq!(warnings(container.clone()), Vec::<String>::new(), "{container}");
+    }
+    // Our own never are.
+    let again = create(&create(&annotated(&orders(), annotation::COMMAND, "k8s-wait-for job x")).object);
+    assert_eq!(again.warnings(), Vec::<&str>::new());
+}
+
+#[test]
+fn a_deployment_that_is_a_helm_hook_is_seen() {
+    let hook = with(&orders(), "/metadata/annotations/helm.sh~1hook", json!("post-install,post-upgrade"));
+    let outcome = create(&hook);
+    assert_eq!(outcome.decision, Decision::Injected);
+    assert!(
+        outcome.warnings().len() == 1 && outcome.warnings()[0].ends_with("goes with it"),
+        "{:?}",
+        outcome.warnings()
+    );
+    // Other annotations of Helm's say nothing, and nobody is told twice.
+    let weight = with(&orders(), "/metadata/annotations/helm.sh~1hook-weight", json!("10"));
+    assert_eq!(create(&weight).warnings(), Vec::<&str>::new());
+    let scaled = with(&outcome.object, "/spec/replicas", json!(9));
+    assert_eq!(update(&outcome.object, &scaled).warnings(), Vec::<&str>::new());
+}
+
+#[test]
+fn a_program_without_arguments_is_all_that_runs() {
+    let mut bare = with(&with_entrypoint(), "/spec/template/spec/initContainers/0/args", Value::Null);
+    set(&mut bare, "/spec/template/spec/initContainers/0/name", json!("m".repeat(63)));
+    let outcome = create(&annotated(&bare, annotation::CONTAINER, &"m".repeat(63)));
+    assert_eq!(outcome.template()["spec"]["initContainers"][1]["args"], json!(["--", "alembic"]));
+    assert!(
+        outcome.warnings().len() == 1 && outcome.warnings()[0].ends_with("not the image's CMD"),
+        "{:?}",
+        outcome.warnings()
+    );
+}

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::contract::Outcome;
 use crate::controller::decision::{Action, Hold};
-use crate::controller::evidence::Question;
-use crate::controller::snapshot::{AgentState, Found, Guards, Live, Pod, PodPhase, Workload};
+use crate::controller::snapshot::{AgentState, Found, Guards, LastSight, Live, Pod, PodPhase, Workload};
 use crate::controller::testing::{
     FP, OLD_FP, active, asked, at, decided, group, marked, owner, pod, policy, runner, running, settled_record,
     silence, succeeded, uid, verdict, workload, written,
@@ -13,7 +12,7 @@ use crate::controller::testing::{
 use crate::migration::{Active, AttemptOutcome, ConditionStatus, Phase};
 use crate::settings::Policy;
 
-use super::{opens, stalled};
+use super::{asks_about, empty, opens, stalled};
 
 #[test]
 fn an_outcome_is_recorded_before_the_pod_hears_of_it() {
@@ -62,20 +61,21 @@ fn a_leader_that_died_after_the_signal_is_made_up_for() {
 }
 
 #[test]
-fn the_signal_carries_the_shortest_timeout_and_respects_guards_of_the_users() {
-    let mut status = running("a", 3);
-    status.active = Some(Active { signalled_at: None, ..active("a", 3) });
+fn the_signal_carries_the_shortest_timeout_of_the_election_and_respects_guards_of_the_users() {
     let guarded = Pod { guards: Guards::among(["karpenter.sh/do-not-disrupt"]), ..pod("a") };
-    let mut snapshot = group(status, vec![guarded]);
+    let mut snapshot = group(empty(), vec![guarded]);
     let timeout = |seconds| Ok(Policy { timeout: Some(Duration::from_secs(seconds)), ..policy() });
     snapshot.workloads = vec![
         Workload { policy: timeout(90), ..workload("shop") },
         Workload { policy: timeout(30), ..workload("admin") },
     ];
     snapshot.record_mut().owners.push(owner("admin"));
+    let elected = written(&decided(&snapshot)).expect("an election").clone();
+    *snapshot.status_mut() = elected;
+    snapshot.workloads.iter_mut().for_each(|workload| OLD_FP.clone_into(&mut workload.fingerprint));
     let decision = settled_record(&mut snapshot);
     let [Action::Signal(_, run, guards)] = &decision.actions[..] else { panic!("{:?}", decision.actions) };
-    assert_eq!(run.timeout_seconds, Some(30));
+    assert_eq!(run.timeout_seconds, Some(30), "as it was at the election, whatever became of the template since");
     let keys: Vec<&str> = guards.entries().map(|(key, _)| key).collect();
     assert_eq!(keys, ["controller.kubernetes.io/pod-deletion-cost", "cluster-autoscaler.kubernetes.io/safe-to-evict"]);
 }
@@ -141,6 +141,7 @@ fn an_end_and_the_next_election_are_two_writes() {
     snapshot.status_mut().active.as_mut().expect("it is active").signalled_at = None;
     snapshot.live.asked = asked("a", 1);
     snapshot.live.runner = Some(Found::Gone);
+    snapshot.last_sight = LastSight::Unsignalled;
     let decision = decided(&snapshot);
     let status = written(&decision).expect("the end is recorded");
     assert_eq!(status.active, None, "who looks at the record sees the end");
@@ -158,7 +159,7 @@ fn what_nothing_will_prove_stalls_and_asks_for_an_operator() {
 #[test]
 fn live_answers_go_before_the_cache() {
     let mut snapshot = group(running("a", 3), vec![]);
-    assert_eq!(settled_record(&mut snapshot).actions, [Action::Look(Question::Runner)]);
+    assert_eq!(settled_record(&mut snapshot).actions, [asks_about("a", 3)]);
     snapshot.live.asked = asked("a", 3);
     snapshot.live.runner =
         Some(Found::Here(Pod { agent: AgentState::Exited(verdict("a", 3, Outcome::Succeeded)), ..runner("a", 3) }));
@@ -177,7 +178,7 @@ fn a_question_leaves_the_record_as_the_last_answer_left_it() {
     *snapshot.status_mut() = held;
     assert_eq!(decided(&snapshot).actions, [], "the answer says nothing new");
     snapshot.live = Live::default();
-    assert_eq!(decided(&snapshot).actions, [Action::Look(Question::Runner)], "the question alone changes nothing");
+    assert_eq!(decided(&snapshot).actions, [asks_about("a", 3)], "the question alone changes nothing");
 }
 
 #[test]

@@ -7,10 +7,12 @@ mod orders;
 mod passes;
 mod records;
 mod rollouts;
+mod strangers;
 mod tries;
 
 use crate::contract::Outcome;
 use crate::controller::decision::{Action, Decision};
+use crate::controller::evidence::Question;
 use crate::controller::snapshot::{AgentState, Pod, PodPhase, Snapshot};
 use crate::controller::testing::{FP, active, decided, group, pod, runner, settled_record, uid, verdict, written};
 use crate::migration::{Condition, ConditionStatus, ConditionType, MigrationGateStatus, Override, OverrideAction};
@@ -23,6 +25,11 @@ pub(super) fn elected(snapshot: &Snapshot) -> Option<(String, u32)> {
     let decision = decided(snapshot);
     let active = written(&decision)?.active.clone()?;
     Some((active.pod_name, active.attempt))
+}
+
+/// The question about this attempt's pod.
+pub(super) fn asks_about(name: &str, attempt: u32) -> Action {
+    Action::Look(Question::Runner, Some(Box::new(active(name, attempt))))
 }
 
 pub(super) fn opens(decision: &Decision) -> Vec<&str> {

@@ -1,13 +1,17 @@
 //! The record itself: made, rebuilt, let go.
 
+use std::sync::Arc;
+
 use crate::contract::Outcome;
 use crate::controller::decide::decide;
 use crate::controller::decision::{Action, Hold};
 use crate::controller::evidence::Question;
-use crate::controller::snapshot::{AgentState, Asked, Pod, Record, RecordView, Snapshot};
+use crate::controller::snapshot::{
+    AgentState, Asked, Found, Live, LiveNode, Pod, PodPhase, Record, RecordView, Snapshot,
+};
 use crate::controller::testing::{
-    FP, OLD_FP, RULES, at, decided, group, marked, open, pod, record, runner, running, settled_record, succeeded, uid,
-    verdict, written,
+    FP, OLD_FP, RULES, at, decided, group, marked, node, open, pod, record, runner, running, settled_record, succeeded,
+    uid, verdict, written,
 };
 
 use super::{empty, opens};
@@ -17,12 +21,16 @@ fn a_missing_record_is_made_and_an_empty_one_rebuilt_from_fresh_pods() {
     let mut snapshot = group(empty(), vec![runner("a", 3)]);
     snapshot.record = RecordView::Missing;
     assert!(matches!(&decided(&snapshot).actions[..], [Action::CreateRecord(owners)] if owners.len() == 1));
-    snapshot.record = RecordView::Present(Box::new(Record { status: None, ..record(empty()) }));
-    assert_eq!(decided(&snapshot).actions, [Action::Look(Question::Pods)], "the cache may not know of a signal yet");
+    snapshot.record = RecordView::Present(Arc::new(Record { status: None, ..record(empty()) }));
+    assert_eq!(
+        decided(&snapshot).actions,
+        [Action::Look(Question::Pods, None)],
+        "the cache may not know of a signal yet"
+    );
     let passed = Pod { fingerprint: OLD_FP.to_owned(), ..open("c") };
     snapshot.live.pods = Some(vec![runner("a", 3), marked("b", 7), passed]);
     snapshot.live.asked = Some(Asked::Pods("uid-of-another-record".to_owned()));
-    assert_eq!(decided(&snapshot).actions, [Action::Look(Question::Pods)], "they were asked for another record");
+    assert_eq!(decided(&snapshot).actions, [Action::Look(Question::Pods, None)], "they were asked for another record");
     snapshot.live.asked = Some(Asked::Pods("uid-of-record".to_owned()));
     let decision = decided(&snapshot);
     let status = written(&decision).expect("the first status");
@@ -60,6 +68,34 @@ fn where_no_record_can_be_made_whatever_is_held_or_signalled_is_looked_at() {
     };
     let settled: Vec<_> = actions.iter().filter_map(settled).collect();
     assert_eq!(settled, [("a".to_owned(), None), ("b".to_owned(), Some(2))]);
+}
+
+#[test]
+fn where_no_record_can_be_made_each_pod_is_asked_about_in_turn_and_a_held_one_is_said() {
+    // Both were stripped of their node's object, so that both need an answer; the first one's is of no use.
+    let mut snapshot = group(empty(), vec![runner("a", 1), runner("b", 2)]);
+    snapshot.record = RecordView::Refused;
+    snapshot.nodes.clear();
+    let asked = |snapshot: &Snapshot| match &decided(snapshot).actions[..] {
+        [Action::Look(Question::RunnerAndNode, Some(active))] => Some(active.pod_name.clone()),
+        _ => None,
+    };
+    assert_eq!(asked(&snapshot).as_deref(), Some("a"));
+    let answer = |name: &str, attempt| Live {
+        asked: crate::controller::testing::asked(name, attempt),
+        runner: Some(Found::Here(runner(name, attempt))),
+        node: Some(Found::Here(LiveNode { node: node(), silent_for: std::time::Duration::ZERO })),
+        ..Live::default()
+    };
+    snapshot.live = answer("a", 1);
+    assert_eq!(asked(&snapshot).as_deref(), Some("b"));
+    snapshot.live = answer("b", 2);
+    assert_eq!(decided(&snapshot).actions, [], "each was asked about once");
+    snapshot.pods[0].phase = PodPhase::Collected;
+    snapshot.live = answer("b", 2);
+    snapshot.nodes.insert("node-1".to_owned(), node());
+    let stuck = decided(&snapshot).stuck.unwrap_or_default();
+    assert!(stuck.contains("pod a"), "{stuck:?}");
 }
 
 #[test]

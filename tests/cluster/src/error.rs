@@ -47,6 +47,9 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// An image can't be made.
+    #[error(transparent)]
+    Image(#[from] oci_image::Error),
     /// An answer could not be understood, or a request makes no sense.
     #[error("{0}")]
     Invalid(String),

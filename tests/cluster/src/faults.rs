@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use rustix::process::Signal;
+
 use crate::boot;
 use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::network;
+use crate::process::Identity;
 use crate::state::Site;
 
 impl Cluster {
@@ -98,12 +101,33 @@ impl<'a> Handle<'a> {
         self.cluster.inner().restart(&self.name)
     }
 
+    /// Stops it (SIGSTOP): it does nothing until it is [resumed](Handle::resume), and nothing of it goes.
+    pub fn pause(&self) {
+        if let Some(process) = self.process() {
+            process.signal(Signal::STOP);
+        }
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        let Some(process) = self.process() else { return };
+        // nsenter stops when its child does. Left like that, it would never reap it, and the node could not end.
+        if let Some(parent) = process.parent() {
+            parent.signal(Signal::CONT);
+        }
+        process.signal(Signal::CONT);
+    }
+
     /// The number of its process, if it runs.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
+        self.process().map(Identity::pid)
+    }
+
+    fn process(&self) -> Option<Identity> {
         let inner = self.cluster.inner();
         let process = inner.state.components.get(&self.name)?.process()?;
-        process.is_alive().then(|| process.pid())
+        process.is_alive().then_some(process)
     }
 
     /// Its log.

@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle};
 use clap::{Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
-use testcluster::image::Image;
 use testcluster::progress::step;
 use testcluster::{Cluster, Error, Options, Profile, Result, certmanager, default_folder, running, tools};
 
@@ -66,24 +65,6 @@ enum Action {
         /// An OCI layout in a tar archive.
         image: PathBuf,
     },
-    /// Make an image from files of this machine, without a container engine.
-    Image {
-        /// The archive to write: an OCI layout.
-        #[arg(long)]
-        output: PathBuf,
-        /// The image's full name with its tag.
-        #[arg(long)]
-        tag: String,
-        /// As whom it runs.
-        #[arg(long)]
-        user: Option<String>,
-        /// What is run when a pod names no command.
-        #[arg(long)]
-        entrypoint: Option<String>,
-        /// The programs in it, each as PATH=FILE: the path in the image, the file on this machine.
-        #[arg(required = true, value_parser = program)]
-        programs: Vec<(String, PathBuf)>,
-    },
     /// Run kubectl as administrator.
     Kubectl {
         #[command(flatten)]
@@ -105,14 +86,6 @@ enum Action {
         #[arg(long)]
         helm: bool,
     },
-}
-
-/// `/path=file`.
-fn program(text: &str) -> std::result::Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((path, file)) if path.starts_with('/') && !file.is_empty() => Ok((path.to_owned(), file.into())),
-        _ => Err("write /PATH/IN/THE/IMAGE=FILE".to_owned()),
-    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -161,17 +134,6 @@ fn run(action: Action) -> Result<()> {
             Ok(())
         }
         Action::Load { name: Name { name }, image } => Cluster::attach(&name)?.load_image(&image),
-        Action::Image { output, tag, user, entrypoint, programs } => {
-            let mut image = Image::new(tag);
-            if let Some(user) = user {
-                image = image.user(&user);
-            }
-            image = image.entrypoint(entrypoint);
-            for (path, file) in programs {
-                image = image.file(&path, file, 0o755);
-            }
-            image.build(&output)
-        }
         Action::Kubectl { name: Name { name }, arguments } => kubectl(&Cluster::attach(&name)?, &arguments),
         Action::Logs { name: Name { name }, component } => logs(&name, component.as_deref()),
         Action::Tools { helm } => tools::build_all(helm),

@@ -26,6 +26,9 @@ pub(crate) const NODE: &[Package] = &[
 /// What a PostgreSQL server needs.
 pub(crate) const POSTGRES: &[Package] = &[Package { name: "postgresql", shows: &[] }];
 
+/// What sends a request from a command line.
+pub(crate) const CURL: &[Package] = &[Package { name: "curl", shows: &["/usr/bin/curl"] }];
+
 /// What looks at a page as a person's browser does, without a screen.
 pub(crate) const CHROMIUM: &[Package] =
     &[Package { name: "chromium-headless-shell", shows: &["/usr/bin/chromium-headless-shell", "/usr/bin/chromium"] }];

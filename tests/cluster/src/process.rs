@@ -62,6 +62,12 @@ impl Identity {
         }
     }
 
+    /// The one that started it, as long as it waits for it.
+    pub(crate) fn parent(self) -> Option<Self> {
+        let stat = Stat::read(self.pid).filter(|stat| stat.started == self.started)?;
+        Self::of(stat.parent.try_into().ok()?)
+    }
+
     /// Kills it and waits until it is gone; false when it can't be killed within ten seconds.
     pub(crate) fn kill(self) -> bool {
         self.signal(Signal::KILL);

@@ -220,7 +220,7 @@ impl Module {
             hash.update(format!("{file} {}\n{text}", text.len()));
         }
         hash.update(format!("{} {}", self.link_flags, self.tags));
-        crate::image::hex(&hash.finalize())[..12].to_owned()
+        hash.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Builds beside the folder's place and renames, so that a folder that exists is a whole one.

@@ -26,6 +26,9 @@ pub enum Error {
     /// The cluster, the database or an image.
     #[error(transparent)]
     Cluster(#[from] testcluster::Error),
+    /// An image that can't be made.
+    #[error(transparent)]
+    Image(#[from] testcluster::image::Error),
     /// A file or a process of the demonstration itself.
     #[error("{what}: {error}")]
     System {

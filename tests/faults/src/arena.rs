@@ -69,7 +69,7 @@ impl Arena {
         })?;
         let archive = program.with_file_name("witness.tar");
         let image = Image::new(IMAGE).file("/bin/witness", &program, 0o755).entrypoint(["/bin/witness"]);
-        image.user("65532:65532").build(&archive)?;
+        image.user("65532:65532").build(&archive).map_err(testcluster::Error::from)?;
         self.site.cluster.load_image(&archive)?;
         self.site.database.create_database(DATABASE)?;
         self.sql(

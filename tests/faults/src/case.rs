@@ -8,58 +8,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use migration_gate::contract::ending::LONGEST_ENDING;
 use migration_gate::contract::{Signal, annotation, label, pod};
-use migration_gate::migration::{AttemptOutcome, MigrationGateStatus, Phase};
+use migration_gate::migration::{AttemptOutcome, MigrationGateStatus, OverrideAction, Phase};
 
 use crate::arena::{Arena, IMAGE, LIMIT, NAMESPACE, has_condition, system};
-use crate::processes;
+use crate::processes::{self, Part};
+use crate::shape::{Loyalty, Patience, Processes, Shape, Temper};
 use crate::{Error, Result};
-
-/// How soon the database lets go of the locks of a client that went away without a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Within seconds, as it must where a machine is switched off.
-    Short,
-    /// Never: a client behind a partition keeps its locks, and whoever else starts is noticed.
-    Endless,
-}
-
-/// Whether the pod's containers see each other's processes. If they do, the agent is not PID 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Processes {
-    /// Each container has its own.
-    Own,
-    /// They share them.
-    Shared,
-}
-
-/// How long the pods stay on a node that can't be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loyalty {
-    /// A few seconds; then Kubernetes deletes them and makes others.
-    Short,
-    /// As long as it takes.
-    Endless,
-}
-
-/// How a case's pods are made.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// The database's patience.
-    pub patience: Patience,
-    /// The pods' processes.
-    pub processes: Processes,
-    /// Their loyalty to their node.
-    pub loyalty: Loyalty,
-    /// How many pods there are.
-    pub replicas: u32,
-}
-
-impl Shape {
-    /// The usual one.
-    pub const USUAL: Shape =
-        Shape { patience: Patience::Short, processes: Processes::Own, loyalty: Loyalty::Short, replicas: 2 };
-}
 
 /// One start of the command, as it wrote it down itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,17 +89,25 @@ impl<'a> Case<'a> {
             |what| json!({ "key": format!("node.kubernetes.io/{what}"), "operator": "Exists", "effect": "NoExecute" }),
         );
         let tolerations = if self.shape.loyalty == Loyalty::Endless { &loyal[..] } else { &[] };
+        let command = match self.shape.temper {
+            Temper::Meek => "/bin/witness migrate",
+            Temper::Stubborn => "/bin/witness migrate stubborn",
+        };
+        let mut annotations = json!({ annotation::COMMAND: command });
+        if let Some(seconds) = self.shape.time_limit {
+            annotations[annotation::TIMEOUT] = json!(format!("{seconds}s"));
+        }
         json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {
                 "name": self.name, "namespace": NAMESPACE,
                 "labels": { label::GATED: label::GATED_TRUE },
-                "annotations": { annotation::COMMAND: "/bin/witness migrate" },
+                "annotations": annotations,
             },
             "spec": { "replicas": self.shape.replicas, "selector": { "matchLabels": labels }, "template": {
                 "metadata": { "labels": labels },
                 "spec": {
-                    "terminationGracePeriodSeconds": 5,
+                    "terminationGracePeriodSeconds": self.shape.grace,
                     "shareProcessNamespace": self.shape.processes == Processes::Shared,
                     "tolerations": tolerations,
                     "securityContext": { "runAsUser": 65532, "runAsGroup": 65532 },
@@ -222,6 +186,42 @@ impl<'a> Case<'a> {
             let is_over = self.has_ended(run) && processes::of_container(&run.uid).is_empty();
             Ok(if is_over { Ok(()) } else { Err(self.story()) })
         })
+    }
+
+    /// Waits until the command of a run is gone, however it ended.
+    ///
+    /// # Errors
+    /// When it is still there after that time.
+    pub fn wait_until_gone(&self, run: &Run, limit: Duration) -> Result<()> {
+        self.arena.wait(&format!("the command of attempt {} of {} to be gone", run.attempt, self.name), limit, || {
+            let left = processes::of_part(&run.uid, Part::Migration);
+            Ok(if left.is_empty() { Ok(()) } else { Err(self.story()) })
+        })
+    }
+
+    /// Waits until the mark is on a run's pod, and then for the agent to end the command in time.
+    ///
+    /// # Errors
+    /// When one or the other does not happen.
+    pub fn wait_until_fenced(&self, run: &Run) -> Result<()> {
+        self.arena.wait(&format!("the mark on {}", run.pod), LIMIT, || {
+            let pod = self.arena.api.get(&self.pod_path(&run.pod))?.unwrap_or_default();
+            let marked = matches!(signal_of(&pod), Some(Signal::Settled(settled)) if settled.attempt >= run.attempt);
+            Ok(if marked { Ok(()) } else { Err(self.story()) })
+        })?;
+        self.wait_until_gone(run, LONGEST_ENDING)
+    }
+
+    /// Vouches, as an operator, that a run is dead.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub fn confirm_dead(&self, run: &Run) -> Result<()> {
+        let active = self.status()?.and_then(|status| status.active);
+        let active = active.ok_or_else(|| Error::Unreadable(format!("{} has no active attempt", self.name)))?;
+        let order = json!({ "fingerprint": active.fingerprint, "action": OverrideAction::ConfirmDead,
+            "attempt": run.attempt, "podUid": run.uid, "by": "an operator who is mistaken" });
+        self.arena.api.merge(&self.record_path(), &json!({ "spec": { "overrides": [order] } }))
     }
 
     /// What the agents in its pods wrote, the restarted ones after those before them: for whoever wants to know why one
@@ -311,8 +311,11 @@ impl<'a> Case<'a> {
     }
 
     fn record(&self) -> Result<Value> {
-        let records = format!("/apis/migration-gate.dev/v1alpha1/namespaces/{NAMESPACE}/migrationgates");
-        Ok(self.arena.api.get(&format!("{records}/{}.deployment", self.name))?.unwrap_or_default())
+        Ok(self.arena.api.get(&self.record_path())?.unwrap_or_default())
+    }
+
+    fn record_path(&self) -> String {
+        format!("/apis/migration-gate.dev/v1alpha1/namespaces/{NAMESPACE}/migrationgates/{}.deployment", self.name)
     }
 
     /// Ends it, and returns how many pods are still there after a time in which all should have gone.

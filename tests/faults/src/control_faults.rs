@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use crate::arena::{Arena, LIMIT};
-use crate::case::{Case, Run, Shape};
+use crate::case::{Case, Run};
 use crate::processes::{self, Part};
 use crate::run::{Company, Fault, Injected, Rounds};
+use crate::shape::Shape;
 use crate::{Error, Result, promise};
 
 /// All of them.

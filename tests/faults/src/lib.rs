@@ -16,6 +16,8 @@ mod pod_faults;
 mod processes;
 mod proxy;
 mod run;
+mod shape;
+mod stripped;
 mod table;
 mod writes;
 
@@ -25,8 +27,11 @@ pub use case::{Case, Run, Tally};
 pub use control_faults::scale;
 pub use outside::Controller;
 pub use run::{Amount, Company, Fault, Injected, Rounds, Verdict, Way, run};
+pub use stripped::{STRIPPED, strip};
 pub use table::{Row, Table};
 pub use writes::{Points, enumerate};
+
+use shape::{Shape, Temper};
 
 /// Every fault.
 #[must_use]
@@ -34,12 +39,22 @@ pub fn all() -> Vec<Fault> {
     [pod_faults::ALL, node_faults::ALL, control_faults::ALL].concat()
 }
 
-/// Those that take less than half a minute, without the time that a cut-off node must be left alone.
+/// Those that take less than half a minute, without the time that a cut-off node must be left alone; and one whose
+/// command lives as long as it can.
 #[must_use]
 pub fn quick() -> Vec<Fault> {
+    // One takes longer than all others: it is begun first, and they run beside it. Of those whose command does not heed
+    // SIGTERM it is enough here; the others' command does.
+    let longest = pod_faults::ALL.iter().filter(|fault| fault.name == pod_faults::CONFIRMED);
+    let pods = pod_faults::ALL.iter().filter(|fault| !fault.name.starts_with(pod_faults::CONFIRMED));
     let nodes =
         node_faults::ALL.iter().filter(|fault| fault.name.contains("drained") || fault.name.contains("rebooted"));
-    [pod_faults::ALL, &control_faults::ALL[..2]].concat().into_iter().chain(nodes.copied()).collect()
+    let others = pods.chain(&control_faults::ALL[..2]).chain(nodes);
+    let meek = others.map(|fault| Fault {
+        shape: Shape { temper: Temper::Meek, grace: Shape::USUAL.grace, ..fault.shape },
+        ..*fault
+    });
+    longest.copied().chain(meek).collect()
 }
 
 /// Why a fault could not be injected, or what came of it not be told.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use faults::{Amount, Arena, Controller, Points, Result, Table, all, enumerate, run, scale};
+use faults::{Amount, Arena, Controller, Points, Result, STRIPPED, Table, all, enumerate, run, scale, strip};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -51,9 +51,12 @@ fn hurt(arguments: &Arguments) -> Result<Table> {
     let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|part| name.contains(part));
     let chosen: Vec<_> = all().into_iter().filter(|fault| wanted(fault.name)).collect();
     let mut table = run(&arena, &chosen, Amount { of_pods: arguments.pods, of_others: arguments.others })?;
+    // Those that are killed take its place.
+    drop(other);
+    if wanted(STRIPPED) {
+        table.0.push(strip(&arena, arguments.others)?);
+    }
     if wanted("every write") {
-        // Those that are killed take its place.
-        drop(other);
         table.0.extend(enumerate(&arena, Points::All)?);
     }
     arena.site.cluster.down()?;

@@ -2,19 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use migration_gate::contract::ending::LONGEST_ENDING;
 use migration_gate::controller::evidence::NODE_SILENCE;
 
 use crate::arena::LIMIT;
-use crate::case::{Case, Loyalty, Patience, Run, Shape};
-use crate::processes::{self, Part};
+use crate::case::{Case, Run};
 use crate::run::{Company, Fault, Injected, Rounds, Way};
+use crate::shape::{Loyalty, Patience, Shape};
 use crate::{Result, promise};
 
 /// All of them.
 pub const ALL: &[Fault] = &[
-    fault("node drained", drain),
+    Fault { shape: Shape::STUBBORN, ..fault("node drained", drain) },
     fault("node rebooted", reboot),
-    fault("Node object deleted, kubelet alive", delete_node),
+    Fault { shape: Shape::STUBBORN, ..fault("Node object deleted, kubelet alive", delete_node) },
     Fault {
         shape: Shape { patience: Patience::Endless, ..Shape::USUAL },
         ..fault("node cut off, pod deleted, command ends behind the partition", end_behind_partition)
@@ -25,6 +26,7 @@ pub const ALL: &[Fault] = &[
     },
     fault("node off, taken out of service", switch_off),
     fault("taken out of service, runtime down, Lease renewed", taint_alive),
+    Fault { shape: Shape::STUBBORN, ..fault("taken out of service, kubelet stopped until then", fence_alive) },
 ];
 
 /// How long nobody else may be elected, beyond the time after which a silent node would be believed dead.
@@ -124,10 +126,7 @@ fn delete_node(case: &Case<'_>) -> Result<Injected> {
     case.finish_from(victim.run.attempt + 1)?;
     case.arena.api.delete(&format!("/api/v1/nodes/{}", victim.node), None)?;
     let injected = Injected::now();
-    let ended = case.arena.wait("the agent to end the command", LIMIT, || {
-        let left = processes::of_part(&victim.run.uid, Part::Migration);
-        Ok(if left.is_empty() { Ok(()) } else { Err(case.story()) })
-    });
+    let ended = case.wait_until_fenced(&victim.run);
     // A kubelet registers its node when it starts.
     let kubelet = case.arena.site.cluster.component(&format!("kubelet-{}", victim.index))?;
     kubelet.restart()?;
@@ -208,5 +207,31 @@ fn taint_alive(case: &Case<'_>) -> Result<Injected> {
     let _ = victim.untaint();
     victim.wait_until_ready(true)?;
     watched?;
+    Ok(injected)
+}
+
+/// The machine lives, and nobody could know: its kubelet is silent for as long as it takes to be believed dead. The pod
+/// is deleted by then, and the garbage collector has declared it failed. Then the kubelet goes on, and ends the pod.
+fn fence_alive(case: &Case<'_>) -> Result<Injected> {
+    let victim = Victim::of(case)?;
+    case.finish_from(victim.run.attempt + 1)?;
+    let kubelet = case.arena.site.cluster.component(&format!("kubelet-{}", victim.index))?;
+    kubelet.pause();
+    let fenced = victim.wait_until_ready(false).and_then(|()| {
+        victim.wait_until_given_up()?;
+        victim.taint()?;
+        case.arena.wait("the attempt to be given up", LIMIT, || {
+            let active = case.status()?.and_then(|status| status.active);
+            let over = active.is_none_or(|active| active.attempt != victim.run.attempt);
+            Ok(if over { Ok(()) } else { Err(case.story()) })
+        })
+    });
+    kubelet.resume();
+    let injected = Injected::now();
+    // It may not have been set.
+    let _ = victim.untaint();
+    let ended = fenced.and_then(|()| case.wait_until_gone(&victim.run, LONGEST_ENDING));
+    victim.wait_until_ready(true)?;
+    ended?;
     Ok(injected)
 }

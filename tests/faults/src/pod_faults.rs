@@ -8,12 +8,16 @@ use serde_json::json;
 use testcluster::progress::step;
 
 use crate::arena::{LIMIT, NAMESPACE, system};
-use crate::case::{Case, Processes, Run, Shape, signal_of};
+use crate::case::{Case, Run, signal_of};
 use crate::processes::{self, Part};
 use crate::run::{Company, Fault, Injected, Rounds};
+use crate::shape::{Processes, Shape};
 use crate::{Error, Result, promise};
 
 use migration_gate::contract::{self, pod};
+
+/// The fault of an operator who gave the wrong order.
+pub const CONFIRMED: &str = "ConfirmDead, command alive";
 
 /// All of them. They don't disturb each other.
 pub const ALL: &[Fault] = &[
@@ -30,14 +34,25 @@ pub const ALL: &[Fault] = &[
     fault("emptyDir emptied under the command", empty_volume),
     fault("journal removed, container killed", remove_journal),
     fault("emptyDir emptied, container killed, pod deleted", empty_volume_and_kill),
-    fault("eviction", evict),
-    fault("deletion of the pod", delete),
-    fault("forced deletion of the pod", delete_by_force),
-    fault("Deployment deleted and made anew", make_anew),
+    stubborn("eviction", evict),
+    stubborn("deletion of the pod", delete),
+    stubborn("forced deletion of the pod", delete_by_force),
+    stubborn("Deployment deleted and made anew", make_anew),
+    stubborn(CONFIRMED, confirm_the_living),
+    Fault {
+        shape: Shape { grace: 120, ..Shape::STUBBORN },
+        ..fault("ConfirmDead, command alive in a pod that is being deleted", confirm_the_leaving)
+    },
+    Fault { shape: Shape { time_limit: Some(1), ..Shape::STUBBORN }, ..fault("time limit over", outlast_the_limit) },
 ];
 
 const fn fault(name: &'static str, inject: fn(&Case<'_>) -> Result<Injected>) -> Fault {
     Fault { name, shape: Shape::USUAL, company: Company::Others, rounds: Rounds::All, inject }
+}
+
+/// One that ends a command which does not heed SIGTERM.
+const fn stubborn(name: &'static str, inject: fn(&Case<'_>) -> Result<Injected>) -> Fault {
+    Fault { shape: Shape::STUBBORN, ..fault(name, inject) }
 }
 
 /// Waits for a run, and lets every later one end well.
@@ -181,11 +196,34 @@ fn make_anew(case: &Case<'_>) -> Result<Injected> {
     case.arena.api.delete(&case.deployment(), None)?;
     case.deploy()?;
     let injected = Injected::now();
-    case.arena.wait("the old runner to end", LIMIT, || {
-        let left = processes::of_part(&run.uid, Part::Migration);
-        Ok(if left.is_empty() { Ok(()) } else { Err("it runs".to_owned()) })
-    })?;
+    case.wait_until_gone(&run, LIMIT)?;
     // A record that is made anew may count from one again.
     case.finish_from(1)?;
     Ok(injected)
+}
+
+/// The operator is mistaken: the command lives until its agent sees the mark.
+fn confirm_the_living(case: &Case<'_>) -> Result<Injected> {
+    let run = victim(case)?;
+    case.confirm_dead(&run)?;
+    let injected = Injected::now();
+    case.wait_until_fenced(&run)?;
+    Ok(injected)
+}
+
+/// The same, and the kubelet has asked the command to end already and gives it two minutes. It shows no mark to the agent
+/// of a pod that it is ending.
+fn confirm_the_leaving(case: &Case<'_>) -> Result<Injected> {
+    let run = victim(case)?;
+    case.arena.api.delete(&case.pod_path(&run.pod), None)?;
+    case.confirm_dead(&run)?;
+    let injected = Injected::now();
+    case.wait_until_gone(&run, LIMIT)?;
+    Ok(injected)
+}
+
+fn outlast_the_limit(case: &Case<'_>) -> Result<Injected> {
+    let run = victim(case)?;
+    case.wait_until_gone(&run, LIMIT)?;
+    Ok(Injected::now())
 }

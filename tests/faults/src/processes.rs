@@ -34,7 +34,7 @@ impl Process {
     pub fn part(&self) -> Part {
         let words: Vec<&str> = self.command.iter().map(String::as_str).collect();
         match words[..] {
-            ["/bin/witness", "migrate"] => Part::Migration,
+            ["/bin/witness", "migrate", ..] => Part::Migration,
             [pod::AGENT_PATH, ..] => Part::Agent,
             ["/busybox", "sleep", ..] => Part::Sandbox,
             _ => Part::Other,

@@ -27,11 +27,20 @@ pub enum Side {
     After,
 }
 
+/// One of the writes of a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Its so manyth, counted from one.
+    Number(usize),
+    /// The first one whose path contains this.
+    First(&'static str),
+}
+
 /// Where the controller is to be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
-    /// At its so manyth write, counted from one.
-    pub write: usize,
+    /// At this write.
+    pub write: Write,
     /// On this side of it.
     pub side: Side,
 }
@@ -186,7 +195,11 @@ impl Upstream {
             return Fate::Pass;
         }
         watch.writes += 1;
-        if watch.writes != point.write {
+        let here = match point.write {
+            Write::Number(number) => watch.writes == number,
+            Write::First(part) => request.line.contains(part),
+        };
+        if !here {
             return Fate::Pass;
         }
         watch.struck = Some(request.line.clone());

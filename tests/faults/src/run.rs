@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use testcluster::progress::step;
 
 use crate::arena::{Arena, LIMIT};
-use crate::case::{Case, Shape, Tally};
+use crate::case::{Case, Tally};
+use crate::shape::Shape;
 use crate::{Result, Row, Table};
 
 /// Cases that are hurt at the same time, where they don't disturb each other. Most of their time they wait.

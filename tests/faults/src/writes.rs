@@ -11,11 +11,12 @@ use std::time::Instant;
 use migration_gate::contract::Signal;
 
 use crate::arena::{Arena, LIMIT, system};
-use crate::case::{Case, Shape, signal_of};
+use crate::case::{Case, signal_of};
 use crate::control_faults;
 use crate::outside::Controller;
-use crate::proxy::{Point, Proxy, Side};
+use crate::proxy::{Point, Proxy, Side, Write};
 use crate::run::{Injected, judge};
+use crate::shape::Shape;
 use crate::{Result, Row, Verdict, processes, promise};
 
 /// More writes than one migration needs; that it ends before is checked.
@@ -35,17 +36,21 @@ pub enum Points {
 /// # Errors
 /// When the controller can't be started, or the cluster not be asked.
 pub fn enumerate(arena: &Arena, points: Points) -> Result<Vec<Row>> {
-    control_faults::scale(arena, 0)?;
-    let rows = with_own_controller(arena, points);
-    control_faults::scale(arena, 2)?;
-    rows
+    with_own_controller(arena, |outside| at_every_write(outside, points))
 }
 
-fn with_own_controller(arena: &Arena, points: Points) -> Result<Vec<Row>> {
-    let proxy = Proxy::start(&arena.site.cluster.kubeconfig())?;
-    let kubeconfig = arena.site.cluster.folder("proxy")?.join("kubeconfig");
-    fs::write(&kubeconfig, proxy.kubeconfig()).map_err(|error| system(&kubeconfig, error))?;
-    let outside = Outside { arena, proxy, kubeconfig };
+/// Runs this with no controller in the cluster, but a way for one outside of it.
+///
+/// # Errors
+/// When there is no such way, or the cluster can't be asked.
+pub fn with_own_controller<T>(arena: &Arena, run: impl FnOnce(&Outside<'_>) -> Result<T>) -> Result<T> {
+    control_faults::scale(arena, 0)?;
+    let result = Outside::new(arena).and_then(|outside| run(&outside));
+    control_faults::scale(arena, 2)?;
+    result
+}
+
+fn at_every_write(outside: &Outside<'_>, points: Points) -> Result<Vec<Row>> {
     let stride = match points {
         Points::All => 1,
         Points::OneOf(stride) => stride,
@@ -59,7 +64,7 @@ fn with_own_controller(arena: &Arena, points: Points) -> Result<Vec<Row>> {
         // Not the same ones on both sides, where not all are hit.
         let first = if side == Side::Before { 1 } else { 1 + stride / 2 };
         for write in (first..MOST).step_by(stride) {
-            let Some(verdict) = outside.hit(Point { write, side })? else { break };
+            let Some(verdict) = outside.hit(Point { write: Write::Number(write), side })? else { break };
             row.add(verdict);
         }
         promise(row.times() < MOST / stride, || "a migration has no end of writes".to_owned())?;
@@ -69,30 +74,65 @@ fn with_own_controller(arena: &Arena, points: Points) -> Result<Vec<Row>> {
 }
 
 /// A controller of ours whose writes go through a proxy.
-struct Outside<'a> {
+pub struct Outside<'a> {
     arena: &'a Arena,
     proxy: Proxy,
     kubeconfig: PathBuf,
 }
 
-impl Outside<'_> {
+impl<'a> Outside<'a> {
+    fn new(arena: &'a Arena) -> Result<Outside<'a>> {
+        let proxy = Proxy::start(&arena.site.cluster.kubeconfig())?;
+        let kubeconfig = arena.site.cluster.folder("proxy")?.join("kubeconfig");
+        fs::write(&kubeconfig, proxy.kubeconfig()).map_err(|error| system(&kubeconfig, error))?;
+        Ok(Outside { arena, proxy, kubeconfig })
+    }
+
+    /// Starts the controller.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start(&self) -> Result<Controller> {
+        Controller::start(self.arena, &self.kubeconfig)
+    }
+
+    /// Starts a controller that is killed at this point.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start_until(&self, point: Point) -> Result<Controller> {
+        let controller = self.start()?;
+        self.proxy.kill_at(point, controller.pid());
+        Ok(controller)
+    }
+
+    /// The write at which the controller was killed, once it is dead.
+    #[must_use]
+    pub fn struck(&self, controller: &mut Controller) -> Option<String> {
+        self.proxy.struck().filter(|_| controller.ended().is_some())
+    }
+
+    /// Lets the next controller write.
+    pub fn let_through(&self) {
+        self.proxy.let_through();
+    }
+
     /// Kills it at this point of one migration; none if the migration has fewer writes.
     fn hit(&self, point: Point) -> Result<Option<Verdict>> {
-        let mut controller = Controller::start(self.arena, &self.kubeconfig)?;
-        self.proxy.kill_at(point, controller.pid());
+        let mut controller = self.start_until(point)?;
         let case = Case::open(self.arena, Shape::USUAL)?;
         case.finish_from(1)?;
         let write = self.arena.wait("the controller to die or the migration to be over", LIMIT, || {
-            if let (Some(write), Some(_)) = (self.proxy.struck(), controller.ended()) {
+            if let Some(write) = self.struck(&mut controller) {
                 return Ok(Ok(Some(write)));
             }
             Ok(if case.is_settled()? { Ok(None) } else { Err(case.story()) })
         })?;
         let moved_on = write.as_ref().map_or(Ok(()), |_| self.move_on(&case));
-        self.proxy.let_through();
+        self.let_through();
         let again = Instant::now();
         if write.is_some() {
-            controller = Controller::start(self.arena, &self.kubeconfig)?;
+            controller = self.start()?;
         }
         let ready = moved_on.and_then(|()| case.wait_until_ready(LIMIT));
         let verdict =

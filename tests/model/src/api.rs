@@ -4,9 +4,10 @@ use migration_gate::migration::MigrationGateStatus;
 
 use crate::config::Config;
 use crate::intern::Id;
+use crate::kubelet::Site;
 use crate::mutants::Mutant;
 use crate::view;
-use crate::world::{Asked, Broken, GROUPS, Live, Pod, Record, Signal, Slot, State, Todo};
+use crate::world::{Asked, Broken, GROUPS, Label, Live, Pod, Record, Signal, Slot, State, Todo};
 
 /// How a write went.
 enum Answer {
@@ -15,13 +16,33 @@ enum Answer {
     Failed,
 }
 
-/// Delivers the first thing that a controller has to do for a group. `silent` is whether a Lease was silent for long
-/// enough.
-pub fn deliver(config: &Config, state: &mut State, who: usize, group: usize, silent: bool) {
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// It is answered. If it asks for a Lease, that was silent for long enough, or wasn't.
+    Answered(bool),
+    /// It is carried out, and its author never hears of it.
+    Unheard,
+    /// It is not carried out.
+    Refused,
+}
+
+/// Delivers the first thing that a controller has to do for a group.
+pub fn deliver(config: &Config, state: &mut State, who: usize, group: usize, course: Course) {
     let todo = state.controllers[who].todo[group].get();
     let Some((first, rest)) = todo.split_first() else { return };
     let mut rest = rest.to_vec();
-    if let Answer::Failed = carry_out(config, state, who, group, *first, silent) {
+    let before = state.controllers[who];
+    let answer = match course {
+        Course::Answered(silent) => carry_out(config, state, who, group, *first, silent),
+        Course::Unheard => {
+            carry_out(config, state, who, group, *first, false);
+            state.controllers[who] = before;
+            Answer::Failed
+        }
+        Course::Refused => Answer::Failed,
+    };
+    if let Answer::Failed = answer {
         // The other writes of the decision are made all the same; its questions are not asked.
         rest.retain(|todo| !todo.is_question());
         state.controllers[who].live[group] = Id::of(Live::default());
@@ -32,7 +53,10 @@ pub fn deliver(config: &Config, state: &mut State, who: usize, group: usize, sil
 fn carry_out(config: &Config, state: &mut State, who: usize, group: usize, todo: Todo, silent: bool) -> Answer {
     match todo {
         Todo::Create { owners } => {
-            if state.records[group].get().is_some() {
+            if state.dying {
+                state.controllers[who].refused |= 1 << group;
+            }
+            if state.dying || state.records[group].get().is_some() {
                 return Answer::Failed;
             }
             let (group, incarnation) = (small(group), state.ghost.lost);
@@ -42,6 +66,7 @@ fn carry_out(config: &Config, state: &mut State, who: usize, group: usize, todo:
                 deleting: false,
                 protected: false,
                 owners,
+                garbled: false,
                 orders: Vec::new(),
                 status: None,
             };
@@ -64,19 +89,22 @@ fn carry_out(config: &Config, state: &mut State, who: usize, group: usize, todo:
             Answer::Done
         }
         Todo::Write { group, at, status } => write_status(config, state, who, group.into(), at, status.get()),
-        Todo::Signal { slot, at, attempt } => {
+        Todo::Signal { slot, at, attempt, limited } => {
             let index = usize::from(slot);
-            let Some(pod) = find(state, who, index) else { return Answer::Failed };
+            let Some(pod) = find(state, index) else { return Answer::Failed };
             let stale = at != state.pods[index] && config.mutant != Some(Mutant::SignalWithoutVersion);
             // The signal comes with the finalizer, which can't be added to a terminating pod.
             if stale || (pod.deleting && !pod.held) {
                 return Answer::Failed;
             }
-            set_pod(state, who, index, Pod { signal: Signal::Run(attempt), held: true, ..pod })
+            if config.pods[index].stranger {
+                state.ghost.blame(Broken::StrangerElected);
+            }
+            set_pod(state, who, index, Pod { signal: Signal::Run(attempt, limited), held: true, ..pod })
         }
         Todo::Settle { slot, at, mark, keep, open } => {
             let index = usize::from(slot);
-            let Some(mut pod) = find(state, who, index) else { return Answer::Failed };
+            let Some(mut pod) = find(state, index) else { return Answer::Failed };
             if at != state.pods[index] && config.mutant != Some(Mutant::SettleWithoutVersion) {
                 return Answer::Failed;
             }
@@ -88,13 +116,26 @@ fn carry_out(config: &Config, state: &mut State, who: usize, group: usize, todo:
             if open {
                 open_gate(state, &mut pod);
             }
-            set_pod(state, who, index, pod)
+            let answer = set_pod(state, who, index, pod);
+            if mark.is_some() {
+                Site::new(config, state, index).lose_sight();
+            }
+            answer
         }
         Todo::Open { slot } => {
             let index = usize::from(slot);
-            let Some(mut pod) = find(state, who, index) else { return Answer::Failed };
+            let Some(mut pod) = find(state, index) else { return Answer::Failed };
             open_gate(state, &mut pod);
             set_pod(state, who, index, pod)
+        }
+        Todo::Complain { incarnation } => {
+            let Some(mut record) = state.records[group].get().clone() else { return Answer::Failed };
+            if record.incarnation != incarnation {
+                return Answer::Failed;
+            }
+            // All that there is of it is a condition that nobody reads here.
+            record.status.get_or_insert_default();
+            set_record(state, who, record.group, Some(record))
         }
         Todo::AskNode { asked, node } => {
             let index = usize::from(node);
@@ -106,13 +147,16 @@ fn carry_out(config: &Config, state: &mut State, who: usize, group: usize, todo:
         }
         Todo::AskRunner { asked, slot } => {
             let found = state.pods[usize::from(slot)];
-            state.controllers[who].pods[usize::from(slot)] = found;
+            // Of one that is gone, the watch will show how it went.
+            if found.get().pod().is_some_and(|pod| pod.label != Label::Taken) {
+                state.controllers[who].pods[usize::from(slot)] = found;
+            }
             learn(state, who, group, asked, |live| live.runner = Some((slot, found)))
         }
         Todo::AskPods { asked } => {
             let found = match config.mutant {
                 Some(Mutant::RebuiltFromCache) => state.controllers[who].pods,
-                _ => state.pods,
+                _ => state.pods.map(|slot| Id::of(slot.get().listed())),
             };
             learn(state, who, group, asked, |live| live.pods = Some(found))
         }
@@ -122,7 +166,9 @@ fn carry_out(config: &Config, state: &mut State, who: usize, group: usize, todo:
                 Some(Mutant::EldersFromCache) => state.controllers[who].records[other],
                 _ => state.records[other],
             };
-            state.controllers[who].records[other] = found;
+            if !found.get().as_ref().is_some_and(|record| record.garbled) {
+                state.controllers[who].believe(other, found);
+            }
             learn(state, who, group, asked, |live| live.elder = Some(found))
         }
     }
@@ -147,12 +193,9 @@ fn learn(state: &mut State, who: usize, group: usize, asked: Asked, change: impl
     Answer::Done
 }
 
-fn find(state: &mut State, who: usize, slot: usize) -> Option<Pod> {
-    let found = state.pod(slot);
-    if found.is_none() {
-        state.controllers[who].pods[slot] = Id::of(Slot::Gone);
-    }
-    found
+/// The pod that is written to. The controller may only write to those that have our label.
+fn find(state: &State, slot: usize) -> Option<Pod> {
+    state.pod(slot).filter(|pod| pod.label != Label::Taken)
 }
 
 fn set_pod(state: &mut State, who: usize, slot: usize, pod: Pod) -> Answer {
@@ -191,7 +234,7 @@ fn set_record(state: &mut State, who: usize, group: u8, record: Option<Record>) 
     let gone = record.as_ref().is_some_and(|record| record.deleting && !record.protected);
     state.records[group] = Id::of(if gone { None } else { record.clone() });
     state.ghost.lost += u8::from(gone);
-    state.controllers[who].records[group] = Id::of(record);
+    state.controllers[who].believe(group, Id::of(record));
     Answer::Done
 }
 
@@ -220,7 +263,22 @@ fn write_status(
             state.ghost.blame(Broken::UnsoundGate);
         }
     }
+    judge_end(state, current.status.as_ref(), &status);
     set_record(state, who, current.group, Some(Record { status: Some(status), ..current }))
+}
+
+/// An attempt is over only if its process is, unless somebody was wrong about it.
+fn judge_end(state: &mut State, before: Option<&MigrationGateStatus>, after: &MigrationGateStatus) {
+    let Some(active) = before.and_then(|status| status.active.as_ref()) else { return };
+    if after.active.as_ref().is_some_and(|still| still.attempt == active.attempt) {
+        return;
+    }
+    let slot = usize::from(view::slot_of(&active.pod_name));
+    let lives = state.command(slot).is_some_and(|command| u32::from(command.attempt) == active.attempt);
+    // A leader that still believes in a record that was lost may settle what the new one gave the same number.
+    if lives && state.ghost.lost == 0 && state.ghost.misjudged & (1 << slot) == 0 {
+        state.ghost.blame(Broken::FalseEnd);
+    }
 }
 
 fn small(number: usize) -> u8 {

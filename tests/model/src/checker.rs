@@ -45,7 +45,7 @@ impl Cluster {
 
     /// The first controller makes the record while no agent runs; then the agents start, and everybody is up to date.
     fn warm(&self, mut state: State) -> State {
-        let prepares = |step: &Step| matches!(step, Step::See(..) | Step::Decide(0, _) | Step::Deliver(0, ..));
+        let prepares = |step: &Step| matches!(step, Step::See(..) | Step::Decide(0, ..) | Step::Deliver(0, ..));
         let starts = |step: &Step| matches!(step, Step::Start(_) | Step::Act(_) | Step::Publish(_) | Step::See(..));
         self.run(&mut state, &prepares);
         self.run(&mut state, &starts);
@@ -103,6 +103,10 @@ impl Model for Cluster {
             Property::always("I3 no early start", |_, state| holds(state, Broken::EarlyStart)),
             Property::always("I4 an attempt runs at most once", |_, state| holds(state, Broken::RanTwice)),
             Property::always("I5 no outcome is lost", |_, state| holds(state, Broken::LostSuccess)),
+            Property::always("an attempt is over only if it is", |_, state| holds(state, Broken::FalseEnd)),
+            Property::always("no stranger is elected", |_, state| holds(state, Broken::StrangerElected)),
+            Property::always("nothing runs without approval", |_, state| holds(state, Broken::Unapproved)),
+            Property::always("a time limit holds", |_, state| holds(state, Broken::Unlimited)),
             Property::always("I7 no attempt beyond the limit", |_, state| holds(state, Broken::TooManyAttempts)),
         ]
     }

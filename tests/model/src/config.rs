@@ -3,6 +3,7 @@
 use migration_gate::controller::evidence::NodeDeletion;
 
 use crate::mutants::Mutant;
+use crate::workloads::Workload;
 use crate::world::State;
 
 /// One model.
@@ -24,6 +25,12 @@ pub struct Config {
     pub attempts: u8,
     /// Failed attempts before a migration is given up.
     pub backoff_limit: u32,
+    /// Whether each new migration waits for an approval.
+    pub suspended: bool,
+    /// Whether the workloads have a time limit.
+    pub limited: bool,
+    /// Whether the pods have a grace period that is longer than an agent needs to end its command.
+    pub patient: bool,
     /// Whether it begins before the group's record is made.
     pub cold: bool,
     /// The faults that may happen, one after another.
@@ -45,6 +52,15 @@ pub struct PodPlan {
     pub workload: usize,
     /// Its node.
     pub node: usize,
+    /// Nobody's workload made it: somebody who may create pods gave it the labels of the workload's, and says in it
+    /// whatever he wants.
+    pub stranger: bool,
+}
+
+impl PodPlan {
+    const fn of(workload: usize, node: usize) -> PodPlan {
+        PodPlan { workload, node, stranger: false }
+    }
 }
 
 /// What may go wrong.
@@ -72,7 +88,7 @@ pub enum Fault {
     Cut,
     /// A machine goes off.
     Off,
-    /// A Node object is deleted, its machine being off.
+    /// A Node object is deleted, whatever its machine does.
     NodeGone,
     /// A machine returns with an empty disk.
     Wipe,
@@ -93,19 +109,45 @@ pub enum Fault {
     TimeUp,
     /// The journal can't be written.
     DiskFull,
-    /// Somebody strips the finalizer off a signalled pod.
+    /// Somebody strips a pod of our finalizer, perhaps before its signal is on record.
     Strip,
-    /// An operator confirms that the attempt is dead.
+    /// An operator confirms that the attempt is dead, whether it is or not.
     ConfirmDead,
     /// An operator marks the migration as succeeded.
     MarkSucceeded,
     /// An operator orders another try.
     Retry,
+    /// An operator approves the migration.
+    Approve,
+    /// A workload is deleted; what it owned is collected as garbage.
+    Remove,
+    /// The same, in the foreground: it goes after its pods.
+    RemoveLast,
+    /// A workload is deleted, and what it owned is left alone.
+    Orphan,
+    /// A workload is made again under its name, as it was.
+    Again,
+    /// A workload is made again under its name, in another group.
+    AgainElsewhere,
+    /// A workload's label is taken off, or given back.
+    Ungate,
+    /// The namespace is deleted.
+    Dying,
+    /// A stranger's pod says that the group's latest attempt succeeded.
+    Forge,
+    /// A pod loses the label that makes it ours.
+    Unlabel,
+    /// Somebody writes something into the record that can't be read.
+    Garble,
+    /// A write is made, and its author gets no answer.
+    Unheard,
+    /// A write fails, and the decision's others are made.
+    Refused,
 }
 
 /// A set of faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Kinds(u32);
+pub struct Kinds(u64);
 
 impl Kinds {
     /// These.
@@ -113,7 +155,7 @@ impl Kinds {
         let mut bits = 0;
         let mut at = 0;
         while at < faults.len() {
-            bits |= 1 << faults[at] as u32;
+            bits |= 1 << faults[at] as u64;
             at += 1;
         }
         Kinds(bits)
@@ -121,7 +163,7 @@ impl Kinds {
 
     /// Whether this one is among them.
     pub fn has(self, fault: Fault) -> bool {
-        self.0 & (1 << fault as u32) != 0
+        self.0 & (1 << fault as u64) != 0
     }
 }
 
@@ -129,7 +171,7 @@ impl Config {
     /// One workload with two pods on two nodes, and one controller; nothing goes wrong.
     pub fn calm() -> Config {
         Config {
-            pods: vec![PodPlan { workload: 0, node: 0 }, PodPlan { workload: 0, node: 1 }],
+            pods: vec![PodPlan::of(0, 0), PodPlan::of(0, 1)],
             replicas: 2,
             workloads: 1,
             moves: false,
@@ -137,6 +179,9 @@ impl Config {
             controllers: 1,
             attempts: 3,
             backoff_limit: 2,
+            suspended: false,
+            limited: false,
+            patient: false,
             cold: false,
             faults: 0,
             kinds: Kinds::default(),
@@ -158,8 +203,34 @@ impl Config {
 
     /// A third pod is there to replace one that is gone, or that of a new template.
     pub fn with_spare(mut self) -> Config {
-        self.pods.push(PodPlan { workload: 0, node: 1 });
+        self.pods.push(PodPlan::of(0, 1));
         self
+    }
+
+    /// A pod is there that no workload made, older than all others.
+    pub fn with_stranger(mut self) -> Config {
+        self.pods.push(PodPlan { stranger: true, ..PodPlan::of(0, 1) });
+        self
+    }
+
+    /// Each new migration waits for an approval.
+    pub fn suspended(self) -> Config {
+        Config { suspended: true, ..self }
+    }
+
+    /// The workloads have a time limit.
+    pub fn limited(self) -> Config {
+        Config { limited: true, ..self }
+    }
+
+    /// The pods have a grace period of an hour.
+    pub fn patient(self) -> Config {
+        Config { patient: true, ..self }
+    }
+
+    /// A Node object that was deleted proves nothing.
+    pub fn nodes_ignored(self) -> Config {
+        Config { node_deletion: NodeDeletion::Ignored, ..self }
     }
 
     /// Two workloads share a database; each has a pod and a migration of its own.
@@ -186,15 +257,22 @@ impl Config {
         Config { replicas: self.workloads, ..self }
     }
 
+    /// Whether a pod can be fenced off here: only then is it marked before what it reported is on record.
+    pub fn fences(&self) -> bool {
+        [Fault::NodeGone, Fault::Wipe, Fault::Taint, Fault::ConfirmDead].into_iter().any(|fault| self.kinds.has(fault))
+    }
+
     /// With a deliberate defect.
     pub fn mutated(self, mutant: Mutant) -> Config {
         Config { mutant: Some(mutant), ..self }
     }
 
-    /// Whether these two pods must never run at once: they are of one group, or of one workload that moved.
+    /// Whether these two pods must never run at once: they are of one group, or of one workload that moved or was made
+    /// again. Not where the promise has an exception.
     pub fn excludes(&self, state: &State, one: usize, other: usize) -> bool {
         let group = |slot: usize| state.locals[slot].get().group;
-        group(one) == group(other) || self.pods[one].workload == self.pods[other].workload
+        let excused = state.ghost.beyond & (1 << one | 1 << other) != 0;
+        !excused && (group(one) == group(other) || self.pods[one].workload == self.pods[other].workload)
     }
 
     /// The groups that there are.
@@ -202,20 +280,24 @@ impl Config {
         if self.moves { 2 } else { 1 }
     }
 
-    /// The group of a workload's template.
-    pub fn group_of(&self, workload: usize, revision: u8) -> usize {
-        match workload {
-            0 if self.moves => usize::from(revision % 2),
-            _ => 0,
+    /// The migration and the group that this workload's template asks for, gated or not.
+    pub fn template(&self, index: usize, workload: Workload) -> (u8, u8) {
+        let Workload { revision, incarnation, .. } = workload;
+        match index {
+            // One that is made again elsewhere has a migration of its own: nothing carries over from the one before it.
+            0 if self.moves => (incarnation, revision % 2),
+            0 => (revision, 0),
+            other => (u8::try_from(other).unwrap_or_default() + 4, 0),
         }
     }
 
-    /// The migration of a workload's template.
-    pub fn fingerprint(&self, workload: usize, revision: u8) -> u8 {
-        match workload {
-            0 if self.moves => 0,
-            0 => revision,
-            other => u8::try_from(other).unwrap_or_default() + 4,
-        }
+    /// The migration that this workload's template asks for.
+    pub fn fingerprint(&self, index: usize, workload: Workload) -> u8 {
+        self.template(index, workload).0
+    }
+
+    /// The group that this workload's template belongs to.
+    pub fn group_of(&self, index: usize, workload: Workload) -> usize {
+        self.template(index, workload).1.into()
     }
 }

@@ -10,7 +10,8 @@ use migration_gate::controller::snapshot::PodPhase;
 use crate::config::Config;
 use crate::intern::Id;
 use crate::mutants::Mutant;
-use crate::world::{Broken, Command, Container, Exit, Local, Machine, Pod, Process, Said, Signal, State, Waits};
+use crate::view;
+use crate::world::{Broken, Command, Container, Exit, Local, Machine, Pod, Process, Said, Signal, State, Stop, Waits};
 
 /// One pod on its machine, while something happens to it.
 pub struct Site<'a> {
@@ -144,7 +145,13 @@ impl<'a> Site<'a> {
                 self.end(code == 0);
                 return;
             }
-            Action::Continue | Action::Wait | Action::Await | Action::Forward | Action::End | Action::Linger => return,
+            Action::Continue
+            | Action::Wait
+            | Action::Await
+            | Action::LookAgain
+            | Action::Forward
+            | Action::End
+            | Action::Linger => return,
         };
         let answer = process.agent.on(input);
         self.absorb(&mut process, answer);
@@ -155,10 +162,11 @@ impl<'a> Site<'a> {
     pub fn command_ends(&mut self, code: i32) {
         let Some(mut process) = self.local.process else { return };
         let Some(command) = process.command.take() else { return };
-        if code == 0 && !command.stopped {
+        if code == 0 && command.stop == Stop::No {
             self.state.ghost.true_success |= self.bit();
         }
         self.local.process = Some(process);
+        self.state.ghost.beyond &= !(1 << self.slot);
         self.hear(Input::CommandEnded(CommandExit::Code(code)));
     }
 
@@ -174,6 +182,7 @@ impl<'a> Site<'a> {
 
     /// The container is killed.
     pub fn kill(&mut self) {
+        self.state.ghost.beyond &= !(1 << self.slot);
         if self.local.process.take().is_some() {
             let said = self.local.message;
             self.local.container = Container::Exited(Exit { real: true, zero: false, said });
@@ -182,6 +191,7 @@ impl<'a> Site<'a> {
 
     /// Every process of the pod is gone, and the runtime remembers nothing of it.
     pub fn forget(&mut self) {
+        self.state.ghost.beyond &= !(1 << self.slot);
         self.local.process = None;
         self.local.container = Container::Waiting;
         self.local.before = None;
@@ -201,21 +211,23 @@ impl<'a> Site<'a> {
     pub fn publish(&mut self) {
         let Some(before) = self.state.pod(self.slot) else { return };
         self.state.set_pod(self.slot, self.reported(before));
+        self.lose_sight();
         // A report on an attempt that was settled before comes too late: the evidence for that was something else.
-        let Signal::Run(signalled) = before.signal else { return };
+        let Signal::Run(signalled, _) = before.signal else { return };
         if succeeded(self.local.container, self.local.before).any(|attempt| attempt == signalled) {
             self.state.ghost.reported |= self.bit();
         }
-        self.lose_sight();
     }
 
-    /// Where no container is left that said so, and the journal is lost or no agent will read it out any more, nobody can
-    /// know of a success.
-    fn lose_sight(&mut self) {
+    /// Where no container is left that said so, and the journal is lost or no agent will read it out any more, because the
+    /// pod goes, or was fenced off before anybody read it, nobody can know of a success.
+    pub fn lose_sight(&mut self) {
         let written = matches!(self.local.message, Said::Verdict(_, Outcome::Succeeded));
         let known = succeeded(self.local.container, self.local.before).next().is_some();
         let shown = self.state.pod(self.slot).is_some_and(|pod| succeeded(pod.agent, pod.before).next().is_some());
-        if (self.local.forgetful || self.local.leaving) && !written && !known && !shown {
+        let marked = self.config.fences()
+            && self.state.pod(self.slot).is_some_and(|pod| matches!(pod.signal, Signal::Settled(_)));
+        if (self.local.forgetful || self.local.leaving || marked) && !written && !known && !shown {
             self.state.ghost.reported &= !self.bit();
         }
     }
@@ -254,12 +266,17 @@ impl<'a> Site<'a> {
                 self.local.message = Said::Nothing;
                 process.waits = Waits::Targets;
             }
-            Action::Linger => process.waits = Waits::Patience,
-            Action::Forward | Action::End => {
-                if let Some(command) = &mut process.command {
-                    command.stopped = true;
-                }
+            // Looking takes no time, and changes nothing that a kill could leave behind.
+            Action::LookAgain => {
+                let answer = process.agent.on(Input::Seen(self.local.news));
+                self.absorb(process, answer);
             }
+            Action::Linger => process.waits = Waits::Patience,
+            Action::Forward => {
+                let running = process.command.iter_mut().filter(|command| command.stop == Stop::No);
+                running.for_each(|command| command.stop = Stop::Asked);
+            }
+            Action::End => process.command.iter_mut().for_each(|command| command.stop = Stop::Due),
             other => process.doing = Some(other),
         }
     }
@@ -267,6 +284,9 @@ impl<'a> Site<'a> {
     fn execute(&mut self, process: &mut Process, run: Run) {
         let attempt = small(run.attempt);
         let (slot, bit) = (self.slot, self.bit());
+        // An attempt that was wrongly given up may still begin where nothing can reach its agent.
+        let active = self.is_active(run.attempt);
+        let stray = !active && self.state.ghost.misjudged & (1 << slot) != 0;
         let clash = self.state.runners().any(|other| self.config.excludes(self.state, slot, other));
         if clash {
             self.state.ghost.blame(Broken::TwoRunners);
@@ -285,14 +305,24 @@ impl<'a> Site<'a> {
         if elsewhere && ghost.lost == 0 {
             ghost.blame(Broken::RanTwice);
         }
-        if ghost.reported & bit != 0 && ghost.lost == 0 && !ghost.stripped {
+        // Who is wrong about an attempt may have it marked before its success is read.
+        if ghost.reported & bit != 0 && ghost.lost == 0 && ghost.stripped == 0 && ghost.misjudged == 0 {
             ghost.blame(Broken::LostSuccess);
         }
         ghost.executed[slot] |= 1 << attempt;
-        if self.is_given_up() {
+        if self.is_given_up() && !stray {
             self.state.ghost.blame(Broken::TooManyAttempts);
         }
-        process.command = Some(Command { attempt, stopped: false });
+        if !active && !stray && self.state.ghost.lost == 0 {
+            self.state.ghost.blame(Broken::FalseEnd);
+        }
+        if self.config.suspended && self.state.ghost.approved & bit == 0 {
+            self.state.ghost.blame(Broken::Unapproved);
+        }
+        if self.config.limited && run.timeout_seconds.is_none() {
+            self.state.ghost.blame(Broken::Unlimited);
+        }
+        process.command = Some(Command { attempt, stop: Stop::No });
         process.waits = Waits::Command;
         if self.config.mutant == Some(Mutant::JournalAfterExec) {
             process.doing = Some(Action::WriteStarted(run.attempt));
@@ -304,6 +334,14 @@ impl<'a> Site<'a> {
         let status = self.state.status(self.local.group.into());
         let migration = status.and_then(|status| status.migration(&fingerprint));
         migration.is_some_and(|migration| migration.failures >= self.config.backoff_limit)
+    }
+
+    /// The record says that this attempt is active, in this pod.
+    fn is_active(&self, attempt: u32) -> bool {
+        let active = self.state.status(self.local.group.into()).and_then(|status| status.active.as_ref());
+        active.is_some_and(|active| {
+            active.attempt == attempt && usize::from(crate::view::slot_of(&active.pod_name)) == self.slot
+        })
     }
 
     fn journal(&mut self, attempt: u32, entry: Entry) {
@@ -354,7 +392,9 @@ fn succeeded(now: Container, before: Option<Exit>) -> impl Iterator<Item = u8> {
 pub fn news_of(pod: &Pod) -> News {
     let order = match pod.signal {
         Signal::None => Order::None,
-        Signal::Run(attempt) => Order::Run(Run { attempt: attempt.into(), timeout_seconds: None }),
+        Signal::Run(attempt, limited) => {
+            Order::Run(Run { attempt: attempt.into(), timeout_seconds: limited.then_some(view::TIME_LIMIT) })
+        }
         Signal::Settled(attempt) => Order::Settled(attempt.into()),
     };
     News { order, opened: pod.passed }

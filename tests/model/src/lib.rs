@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod checker;
+pub mod clock;
 pub mod config;
 pub mod explorer;
 mod faults;
@@ -19,4 +20,5 @@ pub mod scenarios;
 pub mod step;
 pub mod view;
 pub mod walk;
+pub mod workloads;
 pub mod world;

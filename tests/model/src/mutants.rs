@@ -3,13 +3,17 @@
 //! The product has no hooks for them. A defect is a lie told to the real decision, a change of what it decided, a
 //! check that the modelled API server leaves out, or an agent that is told something else than what is so.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use migration_gate::contract::{Outcome, Report, Settled, Signal, Verdict};
 use migration_gate::controller::decide::decide;
 use migration_gate::controller::decision::{Action, Rules};
 use migration_gate::controller::evidence::NODE_SILENCE;
-use migration_gate::controller::snapshot::{AgentState, Asked, Exit, Found, Pod, PodPhase, RecordView, Snapshot};
-use migration_gate::migration::MigrationGateStatus;
+use migration_gate::controller::snapshot::{
+    AgentState, Asked, Exit, Found, LastSight, Pod, PodPhase, RecordView, Snapshot,
+};
+use migration_gate::migration::{Member, MigrationGateStatus};
 
 use crate::intern::Id;
 use crate::view;
@@ -78,6 +82,30 @@ pub enum Mutant {
     ReportMisread,
     /// Gates are opened before the success is recorded.
     PassBeforeRecord,
+    /// The next attempt doesn't wait for one that was given up without a proof.
+    FenceIgnored,
+    /// A record is let go of while an attempt is fenced.
+    FenceReleased,
+    /// A pod is elected that no workload made.
+    StrangerElected,
+    /// A pod is believed that was never given an attempt.
+    StrangerBelieved,
+    /// Whose a record was is taken from its owner references alone.
+    EldersByOwners,
+    /// A workload that is gone is forgotten although an attempt is active.
+    MemberForgotten,
+    /// A record that can't be read is passed over when a workload arrives.
+    UnreadableElderIgnored,
+    /// A pod that is gone is taken for one that was never signalled.
+    GoneIsNotStarted,
+    /// How a pod went is forgotten.
+    SightIgnored,
+    /// The time limit of an attempt is that of whichever template is current when it is signalled.
+    LimitOfTemplate,
+    /// A suspended migration runs without an approval.
+    SuspensionIgnored,
+    /// An approval counts for nothing.
+    ApprovalIgnored,
 }
 
 impl Mutant {
@@ -113,6 +141,18 @@ impl Mutant {
         Mutant::StrippedIsDead,
         Mutant::ReportMisread,
         Mutant::PassBeforeRecord,
+        Mutant::FenceIgnored,
+        Mutant::FenceReleased,
+        Mutant::StrangerElected,
+        Mutant::StrangerBelieved,
+        Mutant::EldersByOwners,
+        Mutant::MemberForgotten,
+        Mutant::UnreadableElderIgnored,
+        Mutant::GoneIsNotStarted,
+        Mutant::SightIgnored,
+        Mutant::LimitOfTemplate,
+        Mutant::SuspensionIgnored,
+        Mutant::ApprovalIgnored,
     ];
 
     /// Bends what the controller believes.
@@ -185,11 +225,9 @@ impl Mutant {
                 }
             }
             Mutant::DepartureIgnored => {
-                if let RecordView::Present(record) = &mut snapshot.record
-                    && let Some(status) = &mut record.status
-                {
-                    let gone: Vec<String> = status.departed.drain(..).map(|departed| departed.workload_uid).collect();
-                    status.members.extend(gone);
+                if let Some(status) = status_mut(snapshot) {
+                    let gone: Vec<Member> = status.departed.drain(..).map(|departed| Member::from(&departed)).collect();
+                    status.workloads.extend(gone);
                 }
             }
             Mutant::ElderNotAwaited => every_elder(snapshot, |status| {
@@ -199,11 +237,11 @@ impl Mutant {
             }),
             Mutant::SuccessLeftBehind => every_elder(snapshot, |status| status.succeeded.clear()),
             Mutant::StrippedIsDead => {
-                let gone = snapshot.live.runner == Some(Found::Gone);
-                if let (true, RecordView::Present(record)) = (gone, &mut snapshot.record)
-                    && let Some(active) = record.status.as_mut().and_then(|status| status.active.as_mut())
+                if snapshot.live.runner == Some(Found::Gone)
+                    && let Some(active) = status_mut(snapshot).and_then(|status| status.active.as_mut())
                 {
                     active.signalled_at = None;
+                    snapshot.last_sight = LastSight::Unsignalled;
                 }
             }
             Mutant::ReportMisread => {
@@ -221,6 +259,43 @@ impl Mutant {
                     }
                 });
             }
+            Mutant::FenceIgnored => status_mut(snapshot).into_iter().for_each(|status| status.fenced = None),
+            Mutant::StrangerElected => {
+                let chain = snapshot.replica_sets.keys().next().cloned();
+                every_pod(snapshot, |pod| pod.controller = pod.controller.take().or_else(|| chain.clone()));
+            }
+            Mutant::StrangerBelieved => {
+                let attempt = status_of(snapshot).map_or(0, |status| status.last_attempt);
+                every_pod(snapshot, |pod| {
+                    if pod.signal.is_none() {
+                        pod.signal = Some(Box::new(Signal::Settled(Settled { pod_uid: pod.uid.clone(), attempt })));
+                    }
+                });
+            }
+            Mutant::EldersByOwners => {
+                every_elder(snapshot, |status| {
+                    status.workloads.clear();
+                    status.departed.clear();
+                });
+                let workloads = &snapshot.workloads;
+                snapshot.elders.retain(|elder| {
+                    elder.electorate().any(|member| workloads.iter().any(|workload| member.precedes(workload)))
+                });
+            }
+            Mutant::UnreadableElderIgnored => {
+                snapshot.live.elders.iter_mut().for_each(|elders| elders.retain(|elder| !elder.unreadable));
+            }
+            Mutant::GoneIsNotStarted => snapshot.last_sight = LastSight::Unsignalled,
+            Mutant::SightIgnored => snapshot.last_sight = LastSight::None,
+            Mutant::SuspensionIgnored => snapshot.workloads.iter_mut().for_each(|workload| {
+                if let Ok(policy) = &mut workload.policy {
+                    policy.suspend = false;
+                }
+            }),
+            Mutant::ApprovalIgnored => {
+                let migrations = status_mut(snapshot).into_iter().flat_map(|status| &mut status.migrations);
+                migrations.for_each(|migration| migration.approved = false);
+            }
             _ => {}
         }
     }
@@ -233,7 +308,7 @@ impl Mutant {
                     && let Some(pod) = snapshot.pods.iter().find(|pod| view::slot_of(&pod.name) == slot)
                 {
                     let at = Id::numbered(pod.resource_version.parse().unwrap_or(u32::MAX));
-                    todo.insert(0, Todo::Signal { slot, at, attempt });
+                    todo.insert(0, Todo::Signal { slot, at, attempt, limited: false });
                 }
                 todo
             }
@@ -252,7 +327,7 @@ impl Mutant {
                     }
                 });
                 let actions = decide(&fenced, rules, now).actions;
-                actions.into_iter().filter(|action| !matches!(action, Action::Look(_))).map(view::compact).collect()
+                actions.into_iter().filter(|action| !matches!(action, Action::Look(..))).map(view::compact).collect()
             }
             Mutant::FinalizerFirst => {
                 if let Some(slot) = ending(&todo, snapshot)
@@ -276,6 +351,40 @@ impl Mutant {
                 // Only the settled patch that goes with the record's own write is left, and a crash loses that.
                 let with_record = todo.iter().any(|todo| matches!(todo, Todo::Write { .. }));
                 todo.retain(|todo| with_record || !matches!(todo, Todo::Settle { keep: false, .. }));
+                todo
+            }
+            Mutant::FenceReleased => {
+                if let RecordView::Present(record) = &snapshot.record
+                    && todo.is_empty()
+                    && record.is_protected()
+                    && record.status.as_ref().is_some_and(|status| status.fenced.is_some())
+                {
+                    let at = Id::numbered(record.resource_version.parse().unwrap_or(u32::MAX));
+                    todo.push(Todo::Release { at });
+                }
+                todo
+            }
+            Mutant::MemberForgotten => {
+                let here = |member: &Member| snapshot.workloads.iter().any(|workload| workload.uid == member.uid);
+                for todo in &mut todo {
+                    if let Todo::Write { group, status, .. } = todo
+                        && usize::from(*group) == group_of(snapshot)
+                    {
+                        let mut forgetful = status.get().clone();
+                        forgetful.workloads.retain(here);
+                        *status = Id::of(forgetful);
+                    }
+                }
+                todo
+            }
+            Mutant::LimitOfTemplate => {
+                let active = status_of(snapshot).and_then(|status| status.active.as_ref());
+                let asked = active.is_some_and(|active| snapshot.workloads_of(&active.fingerprint).next().is_some());
+                for todo in &mut todo {
+                    if let Todo::Signal { limited, .. } = todo {
+                        *limited &= asked;
+                    }
+                }
                 todo
             }
             _ => todo,
@@ -309,7 +418,18 @@ fn every_pod(snapshot: &mut Snapshot, mut what: impl FnMut(&mut Pod)) {
 
 fn every_elder(snapshot: &mut Snapshot, what: impl Fn(&mut MigrationGateStatus)) {
     let elders = snapshot.elders.iter_mut().chain(snapshot.live.elders.iter_mut().flatten());
-    elders.filter_map(|elder| elder.status.as_mut()).for_each(what);
+    elders.filter_map(|elder| Arc::make_mut(elder).status.as_mut()).for_each(what);
+}
+
+fn status_mut(snapshot: &mut Snapshot) -> Option<&mut MigrationGateStatus> {
+    match &mut snapshot.record {
+        RecordView::Present(record) => Arc::make_mut(record).status.as_mut(),
+        _ => None,
+    }
+}
+
+fn group_of(snapshot: &Snapshot) -> usize {
+    view::slot_of(&snapshot.name).into()
 }
 
 fn status_of(snapshot: &Snapshot) -> Option<&MigrationGateStatus> {

@@ -1,7 +1,5 @@
 //! The clusters that are checked, by name.
 
-use migration_gate::controller::evidence::NodeDeletion;
-
 use crate::config::{Config, Fault};
 use crate::mutants::Mutant;
 
@@ -26,10 +24,7 @@ pub fn all() -> Vec<(&'static str, Config)> {
         ("disk", calm().with(2, &[Kill, Sandbox, DiskFull, Empty])),
         ("deleted", calm().with(2, &[Crash, Kill, Delete, Force, Evict])),
         ("nodes", calm().with(3, &[Cut, Off, NodeGone, NotReady, Taint, Wipe])),
-        (
-            "nodes-ignored",
-            Config { node_deletion: NodeDeletion::Ignored, ..calm().with(3, &[Off, NodeGone, Taint, NotReady]) },
-        ),
+        ("nodes-ignored", calm().nodes_ignored().with(3, &[Off, NodeGone, Taint, NotReady])),
         ("orders", calm().with(3, &[Off, Force, ConfirmDead, MarkSucceeded, Retry, Fail])),
         ("strip", calm().with(2, &[Strip, Force, ConfirmDead, Crash])),
         ("rollout", calm().with_spare().with(1, &[Rollout])),
@@ -44,6 +39,27 @@ pub fn all() -> Vec<(&'static str, Config)> {
         ("moving-group", calm().group().moving(1).two_leaders().with_spare().with(1, &[Rollout])),
         ("moving-back", calm().with_spare().single().moving(2).two_leaders().with(3, &[Rollout, Fail])),
         ("moving-cold", calm().with_spare().moving(1).two_leaders().from_nothing().with(1, &[Rollout])),
+        ("node-lives", calm().with(2, &[NodeGone, Cut])),
+        ("taint-lies", calm().with(4, &[Taint, Cut, Delete, Kill])),
+        ("confirmed", calm().with(2, &[ConfirmDead, Cut, Delete, Crash])),
+        ("patient", calm().patient().with(2, &[NodeGone, ConfirmDead, Delete, Force])),
+        ("fence-lost", calm().with(3, &[NodeGone, ConfirmDead, Lose, Crash])),
+        ("stripped", calm().two_leaders().with(3, &[Strip, Force, Crash])),
+        ("unlabelled", calm().with(3, &[Unlabel, Force, Crash, Kill])),
+        ("suspended", calm().suspended().with(2, &[Approve, Crash])),
+        ("limited", calm().with_spare().limited().with(2, &[Rollout, Crash])),
+        ("stranger", calm().with_stranger().with(3, &[Forge, Fail, Kill])),
+        ("unheard", calm().two_leaders().with(2, &[Unheard, Refused, Fail])),
+        ("removed", calm().with_spare().with(3, &[Remove, RemoveLast, Orphan, Again])),
+        ("removed-leaders", calm().with_spare().two_leaders().with(2, &[Remove, Orphan, Again])),
+        ("removed-group", calm().group().with_spare().moving(1).with(3, &[Remove, Orphan, AgainElsewhere, Force])),
+        (
+            "removed-group-leaders",
+            calm().group().with_spare().moving(1).two_leaders().with(2, &[Remove, AgainElsewhere]),
+        ),
+        ("ungated", calm().with_spare().moving(2).two_leaders().with(3, &[Ungate, Rollout])),
+        ("dying", calm().two_leaders().with(3, &[Dying, Crash, Kill])),
+        ("garbled", calm().with_spare().moving(1).two_leaders().with(3, &[Garble, Rollout, Vanish])),
         ("vanish", calm().two_leaders().with(3, &[Vanish, NotReady, Fail])),
         ("everything", calm().with_spare().two_leaders().with(8, EVERY)),
         ("everything-group", calm().group().two_leaders().with(8, EVERY)),
@@ -68,10 +84,7 @@ pub fn defects() -> Vec<(Mutant, Config)> {
         with(Mutant::LeaseIgnored, calm().with(2, &[Taint, NotReady])),
         with(Mutant::NodeFromCache, calm().with(3, &[Off, NodeGone])),
         with(Mutant::RestartableIsDead, calm().with(2, &[Kill, Fail])),
-        with(
-            Mutant::CollectedIsDead,
-            Config { node_deletion: NodeDeletion::Ignored, ..calm().with(3, &[NodeGone, Cut]) },
-        ),
+        with(Mutant::CollectedIsDead, calm().nodes_ignored().with(3, &[NodeGone, Cut])),
         with(Mutant::NoFence, calm().two_leaders().with(3, &[Off, NodeGone, Taint])),
         with(Mutant::FinalizerFirst, calm().with(2, &[Crash, Delete, Force])),
         with(Mutant::NoSettling, calm().with(2, &[Crash, Fail])),
@@ -91,6 +104,18 @@ pub fn defects() -> Vec<(Mutant, Config)> {
         with(Mutant::ReportMisread, calm().with(2, &[Fail, Kill])),
         with(Mutant::PassBeforeRecord, calm()),
         with(Mutant::TrapSucceeds, calm().with(1, &[Delete, Evict])),
+        with(Mutant::FenceIgnored, calm().with(1, &[NodeGone])),
+        with(Mutant::FenceReleased, calm().with(2, &[NodeGone, Lose])),
+        with(Mutant::StrangerElected, calm().with_stranger()),
+        with(Mutant::StrangerBelieved, calm().with_stranger().with(1, &[Forge])),
+        with(Mutant::EldersByOwners, calm().group().with_spare().moving(1).with(2, &[Remove, AgainElsewhere])),
+        with(Mutant::MemberForgotten, calm().group().with_spare().moving(1).with(2, &[Remove, AgainElsewhere])),
+        with(Mutant::UnreadableElderIgnored, calm().with_spare().moving(1).with(2, &[Rollout, Garble])),
+        with(Mutant::GoneIsNotStarted, calm().with(2, &[Strip, Force])),
+        with(Mutant::SightIgnored, calm().with(2, &[Strip, Force])),
+        with(Mutant::LimitOfTemplate, calm().with_spare().limited().with(1, &[Rollout])),
+        with(Mutant::SuspensionIgnored, calm().suspended()),
+        with(Mutant::ApprovalIgnored, calm().suspended().with(1, &[Approve])),
     ]
 }
 
@@ -121,4 +146,17 @@ pub const EVERY: &[Fault] = &[
     Fault::ConfirmDead,
     Fault::MarkSucceeded,
     Fault::Retry,
+    Fault::Approve,
+    Fault::Remove,
+    Fault::RemoveLast,
+    Fault::Orphan,
+    Fault::Again,
+    Fault::AgainElsewhere,
+    Fault::Ungate,
+    Fault::Dying,
+    Fault::Forge,
+    Fault::Unlabel,
+    Fault::Garble,
+    Fault::Unheard,
+    Fault::Refused,
 ];

@@ -31,6 +31,12 @@ enum Part {
     Report(usize),
     /// The Deployment controller.
     Pods(usize),
+    /// The garbage collector.
+    Garbage,
+    /// Who mends what people did.
+    Mender,
+    /// Time.
+    Clock,
     /// A node and those who look after it.
     Node(usize),
 }
@@ -38,13 +44,18 @@ enum Part {
 fn part(step: &Step) -> Option<Part> {
     Some(match *step {
         Step::See(who, kind) => Part::Watch(who, kind),
-        Step::Decide(who, group) | Step::Deliver(who, group, _) => Part::Work(who, group),
+        Step::Decide(who, group, _) | Step::Deliver(who, group, _) => Part::Work(who, group),
         Step::Act(slot) | Step::Targets(slot) | Step::Ends(slot, _) | Step::Patience(slot) => Part::Agent(slot),
         Step::Start(slot) | Step::Notice(slot) | Step::Finish(slot) => Part::Runtime(slot),
         Step::Sync(slot) => Part::Volume(slot),
         Step::Publish(slot) => Part::Report(slot),
         Step::Create(slot) | Step::ScaleDown(slot) | Step::Collect(slot) => Part::Pods(slot),
-        Step::Ready(node) | Step::Heal(node) | Step::Return(node) | Step::Untaint(node) => Part::Node(node),
+        Step::Ready(node) | Step::Heal(node) | Step::Return(node) | Step::Untaint(node) | Step::Register(node) => {
+            Part::Node(node)
+        }
+        Step::Garbage(_) | Step::Purge(_) | Step::LetGo(_) | Step::Vacate(_) | Step::Adopt(_) => Part::Garbage,
+        Step::Relabel(_) | Step::Mend(_) => Part::Mender,
+        Step::Minute | Step::Hour => Part::Clock,
         Step::Fault(..) => return None,
     })
 }

@@ -8,11 +8,12 @@ use migration_gate::agent::journal::JournalView;
 use migration_gate::agent::machine::{Action as AgentAction, Agent};
 use migration_gate::agent::signal::News;
 use migration_gate::contract::Outcome;
-use migration_gate::controller::snapshot::PodPhase;
-use migration_gate::migration::{MigrationGateStatus, Override};
+use migration_gate::controller::snapshot::{LastSight, PodPhase};
+use migration_gate::migration::{Fenced, MigrationGateStatus, Override};
 
 use crate::intern::Id;
 use crate::interned;
+use crate::workloads::Workloads;
 
 /// The most pods of a model.
 pub const PODS: usize = 3;
@@ -37,8 +38,10 @@ pub struct State {
     pub nodes: [Node; NODES],
     /// The groups' records.
     pub records: [Id<Option<Record>>; GROUPS],
-    /// How often the first workload's template was changed.
-    pub revision: u8,
+    /// The workloads, and who controls the pods' ReplicaSets.
+    pub workloads: Id<Workloads>,
+    /// The namespace is being deleted.
+    pub dying: bool,
     /// The controllers; those that a model doesn't have never do anything.
     pub controllers: [Controller; CONTROLLERS],
     /// The faults that may still happen.
@@ -54,8 +57,8 @@ pub enum Slot {
     Future,
     /// The API server has it.
     Here(Pod),
-    /// It is gone for good; another pod has another slot.
-    Gone,
+    /// It is gone for good; another pod has another slot. Who watched saw how it went.
+    Gone(LastSight),
 }
 
 /// A pod object.
@@ -79,10 +82,23 @@ pub struct Pod {
     pub gate: bool,
     /// It has our finalizer.
     pub held: bool,
+    /// It has the label that makes it ours.
+    pub label: Label,
     /// Its agent's container.
     pub agent: Container,
     /// How the container before it ended.
     pub before: Option<Exit>,
+}
+
+/// The label that makes a pod ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Label {
+    /// It has it.
+    Kept,
+    /// Somebody took it off.
+    Taken,
+    /// It has it again: that is another version of the pod.
+    Back,
 }
 
 /// A pod's signal.
@@ -90,8 +106,8 @@ pub struct Pod {
 pub enum Signal {
     /// None.
     None,
-    /// Run this attempt.
-    Run(u8),
+    /// Run this attempt, with a time limit or without.
+    Run(u8, bool),
     /// This attempt is over.
     Settled(u8),
 }
@@ -195,7 +211,18 @@ pub struct Command {
     /// Its attempt.
     pub attempt: u8,
     /// It got a termination signal.
-    pub stopped: bool,
+    pub stop: Stop,
+}
+
+/// Whether a command got a termination signal, and who is how patient. A command may live on in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stop {
+    /// It got none.
+    No,
+    /// Its pod goes. How long it may take is up to its user.
+    Asked,
+    /// Its attempt is over, or took too long: its agent kills it after the grace period.
+    Due,
 }
 
 /// A node and its machine.
@@ -205,6 +232,8 @@ pub struct Node {
     pub object: Option<NodeObject>,
     /// The machine.
     pub machine: Machine,
+    /// The Node objects that it had before.
+    pub past: u8,
 }
 
 /// A Node object.
@@ -240,8 +269,10 @@ pub struct Record {
     pub deleting: bool,
     /// It has our finalizer.
     pub protected: bool,
-    /// The workloads that own it, as bits.
+    /// The workloads that own it, as bits (see [`Workloads`]).
     pub owners: u8,
+    /// Somebody wrote something into it that can't be read.
+    pub garbled: bool,
     /// The operators' orders.
     pub orders: Vec<Override>,
     /// The status, every time in it the same.
@@ -258,11 +289,27 @@ pub struct Controller {
     /// The nodes as it knows them.
     pub nodes: Id<[Option<NodeObject>; NODES]>,
     /// The workloads as it knows them.
-    pub revision: u8,
+    pub workloads: Id<Workloads>,
+    /// For how long, for each group, it has seen the record say that an attempt was given up without a proof.
+    pub waited: [Waited; GROUPS],
+    /// The groups, as bits, whose record it couldn't make because the namespace is being deleted.
+    pub refused: u8,
     /// Answers to its questions, for each group: groups don't wait for each other.
     pub live: [Id<Live>; GROUPS],
     /// What it decided and didn't do yet, for each group.
     pub todo: [Id<Vec<Todo>>; GROUPS],
+}
+
+/// For how long something was awaited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Waited {
+    /// Not for long enough.
+    #[default]
+    No,
+    /// For as long as the end of an attempt may take that its agent brings about.
+    Minute,
+    /// For as long as the longest grace period of any pod.
+    Hour,
 }
 
 /// Answers from the API server.
@@ -301,9 +348,10 @@ pub enum Todo {
     Release { at: Id<Option<Record>> },
     Delete { at: Id<Option<Record>> },
     Write { group: u8, at: Id<Option<Record>>, status: Id<MigrationGateStatus> },
-    Signal { slot: u8, at: Id<Slot>, attempt: u8 },
+    Signal { slot: u8, at: Id<Slot>, attempt: u8, limited: bool },
     Settle { slot: u8, at: Id<Slot>, mark: Option<u8>, keep: bool, open: bool },
     Open { slot: u8 },
+    Complain { incarnation: u8 },
     AskNode { asked: Asked, node: u8 },
     AskRunner { asked: Asked, slot: u8 },
     AskPods { asked: Asked },
@@ -314,6 +362,11 @@ impl Todo {
     /// It only reads.
     pub fn is_question(self) -> bool {
         matches!(self, Todo::AskNode { .. } | Todo::AskRunner { .. } | Todo::AskPods { .. } | Todo::AskElders { .. })
+    }
+
+    /// It is a write that nothing new follows from, if it was made before.
+    pub fn is_idle(self) -> bool {
+        self.is_question() || matches!(self, Todo::Complain { .. })
     }
 }
 
@@ -332,8 +385,16 @@ pub struct Ghost {
     pub reported: u8,
     /// Records that were lost.
     pub lost: u8,
-    /// Somebody stripped a pod of our finalizer: it may take its report with it.
-    pub stripped: bool,
+    /// The pods, as bits, that somebody stripped of our finalizer: each may take its report with it.
+    pub stripped: u8,
+    /// The pods, as bits, about whose attempt somebody said what wasn't so: an operator confirmed that it is dead, a
+    /// node was deleted or tainted whose machine lives. What is recorded about them may be wrong.
+    pub misjudged: u8,
+    /// The pods, as bits, in which such an attempt outlived the wait for its end, because no mark could reach it: the
+    /// exception from the first promise that docs/design.md makes, section 9.
+    pub beyond: u8,
+    /// Migrations that an operator approved, as bits.
+    pub approved: u8,
     /// Something happened after which only an operator can go on.
     pub excused: bool,
     /// The first promise that was broken.
@@ -355,9 +416,17 @@ pub enum Broken {
     LostSuccess,
     /// A migration was executed after its attempts were used up.
     TooManyAttempts,
+    /// An attempt was recorded as over while its process lived, or was executed although it was not the active one.
+    FalseEnd,
+    /// A migration was executed that was suspended and not approved.
+    Unapproved,
+    /// A command was started without the time limit that its workload has.
+    Unlimited,
+    /// A pod was given an attempt that no workload made.
+    StrangerElected,
 }
 
-interned!(Slot, Local, Option<Record>, [Option<NodeObject>; NODES], Live, Vec<Todo>, MigrationGateStatus);
+interned!(Workloads, Slot, Local, Option<Record>, [Option<NodeObject>; NODES], Live, Vec<Todo>, MigrationGateStatus);
 
 impl Slot {
     /// The pod, if the API server has it.
@@ -366,6 +435,61 @@ impl Slot {
             Slot::Here(pod) => Some(pod),
             _ => None,
         }
+    }
+
+    /// The slot as a watch of the labelled pods shows it: of one that is not there any more, how it went.
+    pub fn watched(self) -> Slot {
+        match self {
+            Slot::Here(pod) if pod.label == Label::Taken => Slot::Gone(pod.sight()),
+            slot => slot,
+        }
+    }
+
+    /// The slot as a fresh list shows it, which says nothing of what is gone.
+    pub fn listed(self) -> Slot {
+        match self.watched() {
+            Slot::Gone(_) => Slot::Gone(LastSight::None),
+            slot => slot,
+        }
+    }
+}
+
+impl Controller {
+    /// The record that it knows says that an attempt was given up without a proof, and not for this long.
+    pub fn waits(&self, group: usize, time: Waited) -> bool {
+        self.waited[group] < time && fenced(self.records[group]).is_some()
+    }
+
+    /// It learns of a record.
+    pub fn believe(&mut self, group: usize, record: Id<Option<Record>>) {
+        if fenced(self.records[group]) != fenced(record) {
+            self.waited[group] = Waited::No;
+        }
+        if record.get().is_some() {
+            self.refused &= !(1 << group);
+        }
+        self.records[group] = record;
+    }
+}
+
+/// The attempt that this record says was given up without a proof.
+fn fenced(record: Id<Option<Record>>) -> Option<&'static Fenced> {
+    let record = record.get().as_ref().filter(|record| !record.garbled)?;
+    record.status.as_ref()?.fenced.as_ref()
+}
+
+impl Pod {
+    /// What a watch shows of it in the moment in which it goes.
+    pub fn sight(&self) -> LastSight {
+        match self.signal {
+            Signal::None => LastSight::Unsignalled,
+            Signal::Run(attempt, _) | Signal::Settled(attempt) => LastSight::Signalled(attempt.into()),
+        }
+    }
+
+    /// Somebody declared it ended.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.phase, PodPhase::Ended | PodPhase::Collected)
     }
 }
 
@@ -378,13 +502,17 @@ impl State {
     /// Changes a pod; one that nothing keeps any more goes.
     pub fn set_pod(&mut self, slot: usize, pod: Pod) {
         let kept = !(pod.deleting && pod.confirmed) || pod.held;
-        self.pods[slot] = Id::of(if kept { Slot::Here(pod) } else { Slot::Gone });
+        self.pods[slot] = Id::of(if kept { Slot::Here(pod) } else { Slot::Gone(pod.sight()) });
     }
 
     /// The pods in which a migration process is alive.
     pub fn runners(&self) -> impl Iterator<Item = usize> + '_ {
-        let runs = |slot: &usize| self.locals[*slot].get().process.is_some_and(|process| process.command.is_some());
-        (0..PODS).filter(runs)
+        (0..PODS).filter(|slot| self.command(*slot).is_some())
+    }
+
+    /// The migration process in this pod, if one is alive.
+    pub fn command(&self, slot: usize) -> Option<Command> {
+        self.locals[slot].get().process.and_then(|process| process.command)
     }
 
     /// The status of a group's record.

@@ -8,7 +8,7 @@ use testcluster::Cluster;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::{Result, eventually};
+use super::{Result, eventually};
 
 /// The clock ticks of `/proc/PID/stat` a second. Source: proc_pid_stat(5); USER_HZ is 100 on every Linux that counts.
 const TICKS: u32 = 100;
@@ -20,12 +20,14 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts one and waits until it is ready.
+    /// Starts one and waits until it is ready. `MIGRATION_GATE_PROGRAM` names another program than the one that was built
+    /// with the bench.
     pub async fn start(cluster: &Cluster, identity: &str) -> Result<Controller> {
         let log = std::fs::File::create(cluster.logs_dir().join(format!("controller-{identity}.log")))?;
         // Free a moment ago; nobody else binds here in between.
         let health = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let child = Command::new(env!("CARGO_BIN_EXE_migration-gate"))
+        let program = std::env::var("MIGRATION_GATE_PROGRAM");
+        let child = Command::new(program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_migration-gate")))
             .args(["controller", "--identity", identity, "--lease-namespace", "default"])
             .args(["--health-listen", &health.to_string()])
             .env("KUBECONFIG", cluster.kubeconfig())
